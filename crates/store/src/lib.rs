@@ -1,1 +1,16 @@
-//! Placeholder head, replaced with the crate's first content.
+//! The data: slots, tables, records, values, expiry, eviction. Pure: this crate knows no socket, no
+//! protocol, no file and no clock; time and randomness come in as arguments.
+
+pub mod expiry;
+pub mod keyspace;
+pub mod record;
+pub mod settings;
+pub mod table;
+pub mod value;
+pub mod view;
+
+pub use keyspace::{DbIndex, Interest, Keyspace};
+pub use record::{Payload, Record, RecordMut, RecordRef};
+pub use settings::Settings;
+pub use value::{Kind, Typed, Value};
+pub use view::{Change, Deadline, EventClass, Text, View, What, WrongType};

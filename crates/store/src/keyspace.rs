@@ -1,0 +1,322 @@
+//! The keyspace: databases of 16384 slots, each a small table behind its own lock. It knows which slot
+//! a key belongs to, how many keys there are and which slots have any; what happens to the records
+//! inside a slot is `view`'s business.
+//!
+//! Lock order: slots ascending by (database, slot). Whoever runs in the server's exclusive section may
+//! take them in any order, since nobody else takes any.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
+
+use larder_base::hash::KeyHasher;
+use larder_base::rng::Rng;
+use larder_base::slot::Slot;
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::table::Table;
+
+/// A logical database, 0..16.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct DbIndex(pub u8);
+
+/// Who wants to hear of changes in a slot (bits).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Interest(pub u8);
+
+impl Interest {
+    /// A transaction watches a key here.
+    pub const WATCHED: Interest = Interest(1);
+    /// A client caches a key from here.
+    pub const TRACKED: Interest = Interest(2);
+    /// A client waits for a key here.
+    pub const BLOCKED: Interest = Interest(4);
+}
+
+/// The contents of one slot of one database.
+#[derive(Default)]
+pub struct SlotData {
+    pub(crate) table: Table,
+    /// Records with a deadline (for collections with expiring members: the collection counts).
+    pub(crate) volatile: u32,
+    pub(crate) interest: u8,
+}
+
+pub(crate) type SlotGuard<'k> = MutexGuard<'k, SlotData>;
+
+const COUNTERS: usize = 8;
+
+#[repr(align(64))]
+#[derive(Default)]
+struct Counter {
+    keys: AtomicI64,
+    volatile: AtomicI64,
+}
+
+/// One database, its slots allocated at the first write.
+#[derive(Default)]
+struct Database {
+    slots: OnceLock<Box<[Mutex<SlotData>]>>,
+    /// Bit per slot: it has at least one key.
+    occupied: OnceLock<Box<[AtomicU64]>>,
+    counters: [Counter; COUNTERS],
+}
+
+/// A key's place: slot and hash, computed once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The slot.
+    pub slot: u16,
+    /// The keyed hash.
+    pub hash: u64,
+}
+
+/// All databases of a server.
+pub struct Keyspace {
+    hasher: KeyHasher,
+    /// Which physical database a logical one is: SWAPDB exchanges two entries.
+    order: Vec<AtomicU8>,
+    databases: Vec<Database>,
+    /// Every change is to be reported, whatever the slots' interests say.
+    observed: AtomicBool,
+}
+
+impl Keyspace {
+    /// An empty keyspace with this many databases (at most 256). The hasher's key must be random per process.
+    pub fn new(hasher: KeyHasher, databases: usize) -> Keyspace {
+        let count = u8::try_from(databases).unwrap_or(u8::MAX);
+        Keyspace {
+            hasher,
+            order: (0..count).map(AtomicU8::new).collect(),
+            databases: (0..count).map(|_| Database::default()).collect(),
+            observed: AtomicBool::new(false),
+        }
+    }
+
+    /// The keyed hash function of all tables.
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+
+    /// Number of databases.
+    pub fn databases(&self) -> usize {
+        self.databases.len()
+    }
+
+    /// Slot and hash of a key.
+    #[inline]
+    pub fn locate(&self, key: &[u8]) -> Located {
+        let slot = u16::try_from(Slot::of_key(key).index()).unwrap_or(0);
+        Located { slot, hash: self.hasher.hash(key) }
+    }
+
+    /// Number of keys, expired but not yet deleted ones included.
+    pub fn len(&self, db: DbIndex) -> usize {
+        self.sum(db, |counter| &counter.keys)
+    }
+
+    /// Whether a database has no key.
+    pub fn is_empty(&self, db: DbIndex) -> bool {
+        self.len(db) == 0
+    }
+
+    /// Number of keys with a deadline.
+    pub fn volatile_len(&self, db: DbIndex) -> usize {
+        self.sum(db, |counter| &counter.volatile)
+    }
+
+    /// Reports every change from now on (keyspace notifications, broadcast tracking), or only those in
+    /// slots with an interest.
+    pub fn observe_all(&self, on: bool) {
+        self.observed.store(on, Ordering::Release);
+    }
+
+    /// Exchanges two databases. Only in the exclusive section.
+    pub fn swap(&self, a: DbIndex, b: DbIndex) {
+        let (Some(a), Some(b)) =
+            (self.order.get(usize::from(a.0)), self.order.get(usize::from(b.0)))
+        else {
+            return;
+        };
+        let was = a.load(Ordering::Acquire);
+        a.store(b.load(Ordering::Acquire), Ordering::Release);
+        b.store(was, Ordering::Release);
+    }
+
+    /// Empties a database and returns what was in it, to be dropped off the hot path. Only in the
+    /// exclusive section.
+    pub fn flush(&self, db: DbIndex) -> Trash {
+        let mut tables = Vec::new();
+        for slot in self.occupied_slots(db) {
+            if let Some(mut guard) = self.lock(db, slot) {
+                let (keys, volatile) = (guard.table.len(), guard.volatile);
+                tables.push(std::mem::take(&mut guard.table));
+                guard.volatile = 0;
+                self.count(db, slot, -signed(keys), -i64::from(volatile), true);
+            }
+        }
+        Trash { tables }
+    }
+
+    /// Fetches the slot's head into the cache.
+    #[inline]
+    pub fn prefetch_slot(&self, db: DbIndex, at: Located) {
+        if let Some(slot) = self.slots(db).and_then(|slots| slots.get(usize::from(at.slot))) {
+            prefetch_address(std::ptr::from_ref(slot).cast());
+        }
+    }
+
+    /// Fetches the bucket of a key into the cache, if the slot is free.
+    #[inline]
+    pub fn prefetch_bucket(&self, db: DbIndex, at: Located) {
+        if let Some(guard) = self.try_lock(db, at.slot) {
+            guard.table.prefetch_bucket(at.hash);
+        }
+    }
+
+    /// Fetches the record of a key into the cache, if the slot is free.
+    #[inline]
+    pub fn prefetch_record(&self, db: DbIndex, at: Located) {
+        if let Some(guard) = self.try_lock(db, at.slot) {
+            guard.table.prefetch_record(at.hash);
+        }
+    }
+
+    /// Locks a slot; `None` while the database was never written to or does not exist.
+    #[inline]
+    pub(crate) fn lock(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
+        self.slots(db)?.get(usize::from(slot)).map(Mutex::lock)
+    }
+
+    /// Locks a slot, allocating the database if need be.
+    #[inline]
+    pub(crate) fn lock_for_command(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
+        let database = self.database(db)?;
+        let slots = database
+            .slots
+            .get_or_init(|| (0..Slot::COUNT).map(|_| Mutex::new(SlotData::default())).collect());
+        slots.get(usize::from(slot)).map(Mutex::lock)
+    }
+
+    /// Locks a slot if nobody holds it.
+    #[inline]
+    pub(crate) fn try_lock(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
+        self.slots(db)?.get(usize::from(slot))?.try_lock()
+    }
+
+    #[inline]
+    pub(crate) fn observed(&self) -> bool {
+        self.observed.load(Ordering::Relaxed)
+    }
+
+    /// Counts keys that came or went, under the slot's lock. `empty`: the slot has none left.
+    #[inline]
+    pub(crate) fn count(&self, db: DbIndex, slot: u16, keys: i64, volatile: i64, empty: bool) {
+        let Some(database) = self.database(db) else { return };
+        if let Some(counter) = database.counters.get(usize::from(slot) % COUNTERS) {
+            if keys != 0 {
+                counter.keys.fetch_add(keys, Ordering::Relaxed);
+            }
+            if volatile != 0 {
+                counter.volatile.fetch_add(volatile, Ordering::Relaxed);
+            }
+        }
+        let words = database.occupied.get_or_init(|| (0..256).map(|_| AtomicU64::new(0)).collect());
+        let Some(word) = words.get(usize::from(slot) / 64) else { return };
+        let bit = 1u64 << (slot % 64);
+        if empty {
+            word.fetch_and(!bit, Ordering::Relaxed);
+        } else if word.load(Ordering::Relaxed) & bit == 0 {
+            word.fetch_or(bit, Ordering::Relaxed);
+        }
+    }
+
+    /// The first slot at or after `from` that has keys.
+    pub fn occupied_from(&self, db: DbIndex, from: u16) -> Option<u16> {
+        let words = self.database(db)?.occupied.get()?;
+        let first = usize::from(from) / 64;
+        for (at, word) in words.iter().enumerate().skip(first) {
+            let mut bits = word.load(Ordering::Relaxed);
+            if at == first {
+                bits &= u64::MAX << (from % 64);
+            }
+            if bits != 0 {
+                return u16::try_from(at * 64)
+                    .ok()?
+                    .checked_add(u16::try_from(bits.trailing_zeros()).ok()?);
+            }
+        }
+        None
+    }
+
+    /// All slots that have keys, ascending.
+    pub fn occupied_slots(&self, db: DbIndex) -> Vec<u16> {
+        let mut slots = Vec::new();
+        let mut from = 0;
+        while let Some(slot) = self.occupied_from(db, from) {
+            slots.push(slot);
+            from = slot + 1;
+            if usize::from(from) >= Slot::COUNT {
+                break;
+            }
+        }
+        slots
+    }
+
+    /// A random slot that has keys.
+    pub fn random_occupied(&self, db: DbIndex, rng: &mut Rng) -> Option<u16> {
+        let words = self.database(db)?.occupied.get()?;
+        for _ in 0..64 {
+            let slot = rng.below_usize(Slot::COUNT);
+            let word = words.get(slot / 64).map_or(0, |word| word.load(Ordering::Relaxed));
+            if word & 1 << (slot % 64) != 0 {
+                return u16::try_from(slot).ok();
+            }
+        }
+        let from = u16::try_from(rng.below_usize(Slot::COUNT)).unwrap_or(0);
+        self.occupied_from(db, from).or_else(|| self.occupied_from(db, 0))
+    }
+
+    fn sum(&self, db: DbIndex, field: impl Fn(&Counter) -> &AtomicI64) -> usize {
+        let Some(database) = self.database(db) else { return 0 };
+        let total: i64 = database.counters.iter().map(|c| field(c).load(Ordering::Relaxed)).sum();
+        usize::try_from(total).unwrap_or(0)
+    }
+
+    #[inline]
+    fn slots(&self, db: DbIndex) -> Option<&[Mutex<SlotData>]> {
+        self.database(db)?.slots.get().map(|slots| &**slots)
+    }
+
+    #[inline]
+    fn database(&self, db: DbIndex) -> Option<&Database> {
+        let physical = self.order.get(usize::from(db.0))?.load(Ordering::Relaxed);
+        self.databases.get(usize::from(physical))
+    }
+}
+
+/// What FLUSHALL took out; dropping it frees it.
+#[derive(Default)]
+pub struct Trash {
+    tables: Vec<Table>,
+}
+
+impl Trash {
+    /// Number of keys in it.
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(Table::len).sum()
+    }
+
+    /// Whether there is nothing to free.
+    pub fn is_empty(&self) -> bool {
+        self.tables.is_empty()
+    }
+}
+
+fn signed(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+#[inline]
+fn prefetch_address(at: *const u8) {
+    crate::table::prefetch(at);
+}

@@ -1,0 +1,522 @@
+//! One record: a key and what belongs to it, in a single heap allocation behind one word.
+//!
+//! The keyspace, big hashes, big sets and big sorted sets are all tables of records: a key with its value,
+//! a field with its value, a bare member, a member with its score. A record knows nothing of tables,
+//! slots, clocks or policies; it only stores and returns bytes.
+//!
+//! Layout (native endian, no padding but where said):
+//!
+//! ```text
+//! 0   u32  meta: bits 0..2 form, 2 has deadline, 3 wide lengths, 4 raw mark, 8..32 eviction bits
+//! 4   [only boxed records: 4 bytes of padding, then the 16-byte `Value`]
+//! ..  key length and payload length: two u8, or two u32 when wide
+//! ..  i64 deadline in unix milliseconds, if there is one
+//! ..  key bytes
+//! ..  payload: text bytes, or 8 bytes of i64; nothing when boxed
+//! ```
+#![allow(unsafe_code)]
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+use larder_base::time::Millis;
+
+use crate::value::Value;
+
+const FORM_MASK: u32 = 0b11;
+const FORM_TEXT: u32 = 0;
+const FORM_INT: u32 = 1;
+const FORM_BOXED: u32 = 2;
+const HAS_DEADLINE: u32 = 1 << 2;
+const WIDE: u32 = 1 << 3;
+const RAW: u32 = 1 << 4;
+const EVICTION_SHIFT: u32 = 8;
+const VALUE_OFFSET: usize = 8;
+const BOXED_HEAD: usize = VALUE_OFFSET + size_of::<Value>();
+const NARROW_MAX: usize = 255;
+
+/// What a record carries besides its key.
+#[derive(Debug)]
+pub enum Payload<'a> {
+    /// Text stored inline.
+    Text(&'a [u8]),
+    /// An integer in canonical decimal form, stored as 8 bytes.
+    Int(i64),
+    /// A value with a life of its own (collection, big text).
+    Boxed(&'a Value),
+}
+
+/// An owned record; one word.
+pub struct Record {
+    raw: Raw,
+}
+
+/// A record that somebody else owns, to read; one word.
+#[derive(Clone, Copy)]
+pub struct RecordRef<'a> {
+    raw: Raw,
+    owner: PhantomData<&'a Record>,
+}
+
+/// A record that somebody else owns, to change in place.
+pub struct RecordMut<'a> {
+    raw: Raw,
+    owner: PhantomData<&'a mut Record>,
+}
+
+/// The address of a live record. The reading functions give any lifetime asked for: only the three
+/// wrappers above call them, each with the lifetime that it vouches for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Raw {
+    at: NonNull<u8>,
+}
+
+// SAFETY: a record owns its allocation alone, and everything in it is `Send`.
+unsafe impl Send for Record {}
+// SAFETY: shared references only read.
+unsafe impl Sync for Record {}
+// SAFETY: as shared and exclusive references to a record.
+unsafe impl Send for RecordRef<'_> {}
+// SAFETY: an address; reading through it has a contract of its own.
+unsafe impl Send for Raw {}
+// SAFETY: as above.
+unsafe impl Sync for Raw {}
+
+/// Where the parts of a record with this head lie.
+#[derive(Clone, Copy)]
+struct Parts {
+    deadline: usize,
+    key: usize,
+    key_len: usize,
+    payload: usize,
+    payload_len: usize,
+}
+
+impl Parts {
+    fn size(self) -> usize {
+        self.payload + self.payload_len
+    }
+
+    fn of(meta: u32, key_len: usize, payload_len: usize) -> Parts {
+        let base = if meta & FORM_MASK == FORM_BOXED { BOXED_HEAD } else { 4 };
+        let deadline = base + if meta & WIDE != 0 { 8 } else { 2 };
+        let key = deadline + if meta & HAS_DEADLINE != 0 { 8 } else { 0 };
+        Parts { deadline, key, key_len, payload: key + key_len, payload_len }
+    }
+}
+
+fn layout(size: usize) -> Layout {
+    // Eight bytes of alignment: boxed values need it, and the low bits stay free.
+    Layout::from_size_align(size, 8).unwrap_or(Layout::new::<u64>())
+}
+
+impl Raw {
+    #[inline]
+    fn meta(self) -> u32 {
+        // SAFETY: every live record starts with its meta word.
+        unsafe { ptr::read(self.at.as_ptr().cast::<u32>()) }
+    }
+
+    #[inline]
+    fn set_meta(self, meta: u32) {
+        // SAFETY: as `meta`; callers own the record or borrow it exclusively.
+        unsafe { ptr::write(self.at.as_ptr().cast::<u32>(), meta) }
+    }
+
+    #[inline]
+    fn parts(self) -> Parts {
+        let meta = self.meta();
+        let base = if meta & FORM_MASK == FORM_BOXED { BOXED_HEAD } else { 4 };
+        let lengths = self.at.as_ptr().wrapping_add(base);
+        // SAFETY: the lengths follow the head in the width that the flag says.
+        let (key_len, payload_len) = unsafe {
+            if meta & WIDE != 0 {
+                let [key, payload] = ptr::read_unaligned(lengths.cast::<[u32; 2]>());
+                (key as usize, payload as usize)
+            } else {
+                let [key, payload] = ptr::read(lengths.cast::<[u8; 2]>());
+                (usize::from(key), usize::from(payload))
+            }
+        };
+        Parts::of(meta, key_len, payload_len)
+    }
+
+    #[inline]
+    pub(crate) fn key<'a>(self) -> &'a [u8] {
+        let parts = self.parts();
+        // SAFETY: the constructor wrote `key_len` bytes there.
+        unsafe { std::slice::from_raw_parts(self.at.as_ptr().add(parts.key), parts.key_len) }
+    }
+
+    #[inline]
+    fn payload<'a>(self) -> Payload<'a> {
+        let meta = self.meta();
+        if meta & FORM_MASK == FORM_BOXED {
+            // SAFETY: boxed records hold an initialised, aligned value there.
+            return Payload::Boxed(unsafe { &*self.at.as_ptr().add(VALUE_OFFSET).cast::<Value>() });
+        }
+        let parts = self.parts();
+        let start = self.at.as_ptr().wrapping_add(parts.payload);
+        if meta & FORM_MASK == FORM_INT {
+            // SAFETY: integer payloads are 8 bytes, unaligned.
+            return Payload::Int(unsafe { ptr::read_unaligned(start.cast::<i64>()) });
+        }
+        // SAFETY: the constructor wrote `payload_len` bytes there.
+        Payload::Text(unsafe { std::slice::from_raw_parts(start, parts.payload_len) })
+    }
+
+    #[inline]
+    fn deadline(self) -> Option<Millis> {
+        if self.meta() & HAS_DEADLINE == 0 {
+            return None;
+        }
+        let at = self.at.as_ptr().wrapping_add(self.parts().deadline);
+        // SAFETY: the flag says that 8 bytes of deadline are there.
+        Some(Millis(unsafe { ptr::read_unaligned(at.cast::<i64>()) }))
+    }
+
+    fn write_payload(self, bytes: &[u8]) {
+        let parts = self.parts();
+        let room = parts.payload_len.min(bytes.len());
+        // SAFETY: at most the payload area is written; callers own the record or borrow it exclusively.
+        unsafe {
+            ptr::copy_nonoverlapping(bytes.as_ptr(), self.at.as_ptr().add(parts.payload), room)
+        };
+    }
+
+    #[inline]
+    fn set_eviction_bits(self, bits: u32) {
+        let low = self.meta() & ((1 << EVICTION_SHIFT) - 1);
+        self.set_meta(low | (bits & 0x00ff_ffff) << EVICTION_SHIFT);
+    }
+
+    /// The address as a number: fits 48 bits on every supported system.
+    #[inline]
+    pub(crate) fn address(self) -> u64 {
+        self.at.as_ptr().expose_provenance() as u64
+    }
+
+    /// The record at an address that `address` gave.
+    ///
+    /// # Safety
+    /// The record must be alive.
+    #[inline]
+    pub(crate) unsafe fn from_address(address: u64) -> Raw {
+        let at = ptr::with_exposed_provenance_mut::<u8>(address as usize);
+        // SAFETY: by contract the address is that of a live record, so it is not null.
+        Raw { at: unsafe { NonNull::new_unchecked(at) } }
+    }
+
+    /// # Safety
+    /// The record must be alive and nobody may change or drop it during `'a`.
+    #[inline]
+    pub(crate) unsafe fn borrow<'a>(self) -> RecordRef<'a> {
+        RecordRef { raw: self, owner: PhantomData }
+    }
+
+    /// # Safety
+    /// The record must be alive and nobody else may touch it during `'a`.
+    #[inline]
+    pub(crate) unsafe fn borrow_mut<'a>(self) -> RecordMut<'a> {
+        RecordMut { raw: self, owner: PhantomData }
+    }
+
+    /// # Safety
+    /// Takes ownership: the record must be alive, and owned by nobody else from now on.
+    #[inline]
+    pub(crate) unsafe fn own(self) -> Record {
+        Record { raw: self }
+    }
+}
+
+impl<'a> RecordRef<'a> {
+    /// The key.
+    #[inline]
+    pub fn key(self) -> &'a [u8] {
+        self.raw.key()
+    }
+
+    /// The payload.
+    #[inline]
+    pub fn payload(self) -> Payload<'a> {
+        self.raw.payload()
+    }
+
+    /// The inline text; empty for other payloads. For members and fields, whose payload is always text.
+    #[inline]
+    pub fn inline_text(self) -> &'a [u8] {
+        match self.raw.payload() {
+            Payload::Text(text) => text,
+            Payload::Int(_) | Payload::Boxed(_) => b"",
+        }
+    }
+
+    /// When the record expires; `None` = never.
+    #[inline]
+    pub fn deadline(self) -> Option<Millis> {
+        self.raw.deadline()
+    }
+
+    /// Whether the text was grown in place (OBJECT ENCODING says `raw`).
+    pub fn is_raw(self) -> bool {
+        self.raw.meta() & RAW != 0
+    }
+
+    /// The 24 bits that the eviction policy keeps here.
+    #[inline]
+    pub fn eviction_bits(self) -> u32 {
+        self.raw.meta() >> EVICTION_SHIFT
+    }
+
+    /// Bytes of this allocation as asked for, without what a boxed value holds.
+    pub fn shallow_size(self) -> usize {
+        self.raw.parts().size()
+    }
+
+    /// A deep copy under another key, keeping the deadline.
+    pub fn copy_as(self, key: &[u8]) -> Record {
+        match self.payload() {
+            Payload::Text(text) => Record::text(key, text, self.deadline(), self.is_raw()),
+            Payload::Int(value) => Record::integer(key, value, self.deadline()),
+            Payload::Boxed(value) => Record::boxed(key, value.clone(), self.deadline()),
+        }
+    }
+
+    /// The bare address, for an index that its owner keeps beside the records.
+    #[inline]
+    pub(crate) fn raw(self) -> Raw {
+        self.raw
+    }
+}
+
+impl<'a> RecordMut<'a> {
+    /// To read.
+    #[inline]
+    pub fn as_ref(&self) -> RecordRef<'_> {
+        RecordRef { raw: self.raw, owner: PhantomData }
+    }
+
+    /// The boxed value, to change it in place.
+    #[inline]
+    pub fn into_value(self) -> Option<&'a mut Value> {
+        if self.raw.meta() & FORM_MASK != FORM_BOXED {
+            return None;
+        }
+        // SAFETY: boxed records hold an initialised value there, and we borrow it exclusively.
+        Some(unsafe { &mut *self.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>() })
+    }
+
+    /// Overwrites inline text by text of the same length, clearing the raw mark. Returns false,
+    /// changing nothing, when the record has another form or length.
+    #[inline]
+    pub fn overwrite_text(&mut self, text: &[u8]) -> bool {
+        let meta = self.raw.meta();
+        if meta & FORM_MASK != FORM_TEXT || self.raw.parts().payload_len != text.len() {
+            return false;
+        }
+        self.raw.write_payload(text);
+        self.raw.set_meta(meta & !RAW);
+        true
+    }
+
+    /// Overwrites an integer payload. Returns false for other forms.
+    #[inline]
+    pub fn overwrite_integer(&mut self, value: i64) -> bool {
+        if self.raw.meta() & FORM_MASK != FORM_INT {
+            return false;
+        }
+        self.raw.write_payload(&value.to_ne_bytes());
+        true
+    }
+
+    /// Moves an existing deadline. Returns false, changing nothing, when the record has none.
+    #[inline]
+    pub fn overwrite_deadline(&mut self, when: Millis) -> bool {
+        if self.raw.meta() & HAS_DEADLINE == 0 {
+            return false;
+        }
+        let at = self.raw.at.as_ptr().wrapping_add(self.raw.parts().deadline);
+        // SAFETY: the flag says that 8 bytes of deadline are there; we borrow exclusively.
+        unsafe { ptr::write_unaligned(at.cast::<i64>(), when.0) };
+        true
+    }
+
+    /// Sets the 24 eviction bits; higher bits are cut off.
+    #[inline]
+    pub fn set_eviction_bits(&mut self, bits: u32) {
+        self.raw.set_eviction_bits(bits);
+    }
+}
+
+impl Record {
+    /// A record with text stored inline. `raw` marks a string that grew by APPEND or SETRANGE, so
+    /// that OBJECT ENCODING can say so.
+    pub fn text(key: &[u8], text: &[u8], deadline: Option<Millis>, raw: bool) -> Record {
+        let record = Record::shell(FORM_TEXT, key, text.len(), deadline);
+        record.raw.write_payload(text);
+        if raw {
+            record.raw.set_meta(record.raw.meta() | RAW);
+        }
+        record
+    }
+
+    /// A record with an integer payload.
+    pub fn integer(key: &[u8], value: i64, deadline: Option<Millis>) -> Record {
+        let record = Record::shell(FORM_INT, key, 8, deadline);
+        record.raw.write_payload(&value.to_ne_bytes());
+        record
+    }
+
+    /// A record with a value of its own.
+    pub fn boxed(key: &[u8], value: Value, deadline: Option<Millis>) -> Record {
+        let record = Record::shell(FORM_BOXED, key, 0, deadline);
+        // SAFETY: a boxed shell has 16 aligned bytes at VALUE_OFFSET, not yet initialised.
+        unsafe { ptr::write(record.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>(), value) };
+        record
+    }
+
+    /// To read.
+    #[inline]
+    pub fn as_ref(&self) -> RecordRef<'_> {
+        RecordRef { raw: self.raw, owner: PhantomData }
+    }
+
+    /// To change in place.
+    #[inline]
+    pub fn as_mut(&mut self) -> RecordMut<'_> {
+        RecordMut { raw: self.raw, owner: PhantomData }
+    }
+
+    /// The key.
+    #[inline]
+    pub fn key(&self) -> &[u8] {
+        self.raw.key()
+    }
+
+    /// The payload.
+    #[inline]
+    pub fn payload(&self) -> Payload<'_> {
+        self.raw.payload()
+    }
+
+    /// When the record expires; `None` = never.
+    #[inline]
+    pub fn deadline(&self) -> Option<Millis> {
+        self.raw.deadline()
+    }
+
+    /// The same record with another deadline; reallocates only when the field appears or goes.
+    pub fn with_deadline(mut self, deadline: Option<Millis>) -> Record {
+        match deadline {
+            Some(when) if self.as_mut().overwrite_deadline(when) => self,
+            None if self.deadline().is_none() => self,
+            _ => self.rebuild(None, deadline),
+        }
+    }
+
+    /// The same payload under another key, keeping deadline and eviction bits.
+    pub fn with_key(self, key: &[u8]) -> Record {
+        let deadline = self.deadline();
+        self.rebuild(Some(key), deadline)
+    }
+
+    /// The boxed value itself, freeing the rest; `Err(self)` for inline payloads.
+    pub fn into_value(self) -> Result<Value, Record> {
+        if self.raw.meta() & FORM_MASK != FORM_BOXED {
+            return Err(self);
+        }
+        Ok(self.move_value_out())
+    }
+
+    /// Hands the allocation over; `Raw::own` must take it back.
+    #[inline]
+    pub(crate) fn into_raw(self) -> Raw {
+        let raw = self.raw;
+        std::mem::forget(self);
+        raw
+    }
+
+    fn rebuild(self, key: Option<&[u8]>, deadline: Option<Millis>) -> Record {
+        let bits = self.as_ref().eviction_bits();
+        let name = key.unwrap_or(self.raw.key());
+        let fresh = match self.raw.payload() {
+            Payload::Text(text) => Record::text(name, text, deadline, self.as_ref().is_raw()),
+            Payload::Int(value) => Record::integer(name, value, deadline),
+            Payload::Boxed(_) => {
+                let name = name.to_vec();
+                Record::boxed(&name, self.move_value_out(), deadline)
+            }
+        };
+        fresh.raw.set_eviction_bits(bits);
+        fresh
+    }
+
+    fn move_value_out(self) -> Value {
+        // SAFETY: only called on boxed records; the mark keeps `drop` from dropping the value again.
+        let value = unsafe { ptr::read(self.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>()) };
+        self.raw.set_meta(self.raw.meta() | VALUE_MOVED);
+        value
+    }
+
+    fn shell(form: u32, key: &[u8], payload_len: usize, deadline: Option<Millis>) -> Record {
+        let wide = key.len() > NARROW_MAX || payload_len > NARROW_MAX;
+        let meta =
+            form | if deadline.is_some() { HAS_DEADLINE } else { 0 } | if wide { WIDE } else { 0 };
+        let parts = Parts::of(meta, key.len(), payload_len);
+        let layout = layout(parts.size());
+        // SAFETY: the size is never zero: there are at least 6 bytes of head.
+        let Some(at) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
+        let start = at.as_ptr();
+        let lengths = start.wrapping_add(if form == FORM_BOXED { BOXED_HEAD } else { 4 });
+        // SAFETY: all offsets come from `parts`, within the allocation of `parts.size()` bytes.
+        unsafe {
+            ptr::write(start.cast::<u32>(), meta);
+            if wide {
+                let both = [len32(key.len()), len32(payload_len)];
+                ptr::write_unaligned(lengths.cast::<[u32; 2]>(), both);
+            } else {
+                ptr::write(lengths.cast::<[u8; 2]>(), [len8(key.len()), len8(payload_len)]);
+            }
+            if let Some(when) = deadline {
+                ptr::write_unaligned(start.add(parts.deadline).cast::<i64>(), when.0);
+            }
+            ptr::copy_nonoverlapping(key.as_ptr(), start.add(parts.key), key.len());
+        }
+        Record { raw: Raw { at } }
+    }
+}
+
+/// Set in the meta word of a boxed record whose value was moved out, just before it is freed.
+const VALUE_MOVED: u32 = 1 << 5;
+
+#[expect(clippy::cast_possible_truncation, reason = "callers compare with NARROW_MAX first")]
+fn len8(len: usize) -> u8 {
+    len as u8
+}
+
+fn len32(len: usize) -> u32 {
+    // Keys and inline texts come from requests, which are bounded far below 4 GiB.
+    u32::try_from(len).unwrap_or(u32::MAX)
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let size = self.raw.parts().size();
+        if self.raw.meta() & (FORM_MASK | VALUE_MOVED) == FORM_BOXED {
+            // SAFETY: boxed, not moved out: the value is initialised and dropped once.
+            unsafe { ptr::drop_in_place(self.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>()) };
+        }
+        // SAFETY: allocated in `shell` with this very layout.
+        unsafe { dealloc(self.raw.at.as_ptr(), layout(size)) };
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record")
+            .field("key", &self.key().escape_ascii().to_string())
+            .field("deadline", &self.deadline())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,1029 @@
+//! A view: the locked slots of one command (or of one transaction), at one moment. It is the only way
+//! to records, so every mutation passes here: expiry on access, eviction bits, change reports, counts
+//! and, later, the snapshot hook hang here and nowhere else. It knows no client and no protocol.
+
+use std::sync::Arc;
+
+use larder_base::number;
+use larder_base::rng::Rng;
+use larder_base::slot::Slot;
+use larder_base::time::Millis;
+use smallvec::SmallVec;
+
+use crate::expiry;
+use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotGuard};
+use crate::record::{Payload, Record, RecordRef};
+use crate::settings::{EvictionBits, Settings};
+use crate::table::Place;
+use crate::value::{Kind, Typed, Value};
+
+/// Texts up to this many bytes lie inside their record.
+pub const INLINE_TEXT_MAX: usize = 1024;
+/// Values that take more allocations than this are freed by the background.
+const FREE_COST_MAX: usize = 64;
+
+/// The key holds another type than the command wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WrongType;
+
+/// What becomes of a key's deadline when its value is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deadline {
+    /// The key keeps the one it has.
+    Keep,
+    /// The key has none afterwards.
+    None,
+    /// The key expires then.
+    At(Millis),
+}
+
+/// A string value, to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// An integer in canonical form.
+    Int(i64),
+    /// Any bytes.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Text<'a> {
+    /// Length in bytes as text.
+    pub fn len(self) -> usize {
+        match self {
+            Text::Int(value) => number::i64_len(value),
+            Text::Bytes(bytes) => bytes.len(),
+        }
+    }
+
+    /// Whether the text is empty.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Appends the text.
+    pub fn append_to(self, out: &mut Vec<u8>) {
+        match self {
+            Text::Int(value) => number::write_i64(out, value),
+            Text::Bytes(bytes) => out.extend_from_slice(bytes),
+        }
+    }
+
+    /// The text as bytes; integers are written into `room`.
+    pub fn as_bytes<'r>(self, room: &'r mut Vec<u8>) -> &'r [u8]
+    where
+        'a: 'r,
+    {
+        match self {
+            Text::Int(value) => {
+                room.clear();
+                number::write_i64(room, value);
+                room
+            }
+            Text::Bytes(bytes) => bytes,
+        }
+    }
+
+    /// The integer that the text is, in Redis's strict form.
+    pub fn to_i64(self) -> Option<i64> {
+        match self {
+            Text::Int(value) => Some(value),
+            Text::Bytes(bytes) => number::parse_i64(bytes),
+        }
+    }
+
+    /// A copy.
+    pub fn to_vec(self) -> Vec<u8> {
+        let mut copy = Vec::with_capacity(self.len());
+        self.append_to(&mut copy);
+        copy
+    }
+}
+
+/// Classes of keyspace notifications.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventClass {
+    /// `g`: commands on keys of any type.
+    Generic,
+    /// `$`
+    String,
+    /// `l`
+    List,
+    /// `s`
+    Set,
+    /// `h`
+    Hash,
+    /// `z`
+    SortedSet,
+    /// `x`: a key expired.
+    Expired,
+    /// `e`: a key was evicted.
+    Evicted,
+    /// `m`: a read missed.
+    KeyMiss,
+    /// `n`: a key was created.
+    New,
+    /// `t`
+    Stream,
+}
+
+/// What happened to a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Its value or deadline changed: watchers and caches must hear.
+    Modified,
+    /// A notification of this name.
+    Event(EventClass, &'static str),
+    /// It may serve clients that wait for it now.
+    Ready,
+}
+
+/// One report of a view.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The database.
+    pub db: DbIndex,
+    /// The key.
+    pub key: Box<[u8]>,
+    /// What happened.
+    pub what: What,
+}
+
+/// Counts that a view gathers for the server's statistics.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    /// Reads that found a live key.
+    pub hits: u64,
+    /// Reads that found none.
+    pub misses: u64,
+    /// Keys deleted because they were due.
+    pub expired: u64,
+    /// Modifications of keys.
+    pub dirty: u64,
+}
+
+#[derive(Clone, Copy)]
+struct Spot {
+    guard: usize,
+    place: Place,
+}
+
+/// See the head of this file.
+pub struct View<'k> {
+    keyspace: &'k Keyspace,
+    settings: &'k Settings,
+    db: DbIndex,
+    now: Millis,
+    guards: SmallVec<[(DbIndex, u16, SlotGuard<'k>); 2]>,
+    /// Slots may be locked on demand, in any order.
+    exclusive: bool,
+    /// The first key of the command, located already.
+    hint: Option<(usize, usize, Located)>,
+    /// Reads leave the eviction bits alone (CLIENT NO-TOUCH).
+    pub no_touch: bool,
+    /// What happened, in order; only what somebody wants to hear.
+    pub changes: Vec<Change>,
+    /// Counts for the statistics.
+    pub tally: Tally,
+    /// Values to be freed off the hot path.
+    pub trash: Vec<Record>,
+    rng: Rng,
+}
+
+impl Keyspace {
+    /// Locks the slots of these keys, in ascending order. Keys that are not named here are not there for
+    /// the view.
+    pub fn view<'k>(
+        &'k self,
+        settings: &'k Settings,
+        db: DbIndex,
+        keys: &[Located],
+        now: Millis,
+    ) -> View<'k> {
+        let mut view = View::new(self, settings, db, now, false);
+        if let [only] = keys {
+            view.lock(db, only.slot);
+        } else {
+            let mut slots: SmallVec<[u16; 16]> = keys.iter().map(|at| at.slot).collect();
+            slots.sort_unstable();
+            slots.dedup();
+            for slot in slots {
+                view.lock(db, slot);
+            }
+        }
+        view
+    }
+
+    /// A view that locks what it touches as it goes. Only in the exclusive section.
+    pub fn view_all<'k>(&'k self, settings: &'k Settings, db: DbIndex, now: Millis) -> View<'k> {
+        View::new(self, settings, db, now, true)
+    }
+
+    /// Locks the slots of keys in several databases (a transaction with SELECT inside).
+    pub fn view_many<'k>(
+        &'k self,
+        settings: &'k Settings,
+        db: DbIndex,
+        keys: &[(DbIndex, Located)],
+        now: Millis,
+    ) -> View<'k> {
+        let mut view = View::new(self, settings, db, now, false);
+        let mut slots: Vec<(DbIndex, u16)> = keys.iter().map(|(db, at)| (*db, at.slot)).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        for (db, slot) in slots {
+            view.lock(db, slot);
+        }
+        view
+    }
+}
+
+impl<'k> View<'k> {
+    fn new(
+        keyspace: &'k Keyspace,
+        settings: &'k Settings,
+        db: DbIndex,
+        now: Millis,
+        exclusive: bool,
+    ) -> View<'k> {
+        View {
+            keyspace,
+            settings,
+            db,
+            now,
+            guards: SmallVec::new(),
+            exclusive,
+            hint: None,
+            no_touch: false,
+            changes: Vec::new(),
+            tally: Tally::default(),
+            trash: Vec::new(),
+            rng: Rng::new(now.0.cast_unsigned()),
+        }
+    }
+
+    /// The moment of the command.
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
+    /// The selected database.
+    pub fn db(&self) -> DbIndex {
+        self.db
+    }
+
+    /// Selects another database. Its keys are there only if they were locked, or in the exclusive section.
+    pub fn select(&mut self, db: DbIndex) {
+        self.db = db;
+        self.hint = None;
+    }
+
+    /// The keyspace below.
+    pub fn keyspace(&self) -> &'k Keyspace {
+        self.keyspace
+    }
+
+    /// The settings of this moment.
+    pub fn settings(&self) -> &'k Settings {
+        self.settings
+    }
+
+    /// Remembers where the first key is, so that it is not hashed again.
+    #[inline]
+    pub fn set_hint(&mut self, key: &[u8], at: Located) {
+        self.hint = Some((key.as_ptr().addr(), key.len(), at));
+    }
+
+    /// Tells that somebody wants to hear of changes to a key (or no longer).
+    pub fn set_interest(&mut self, key: &[u8], interest: Interest, on: bool) {
+        let at = self.locate(key);
+        if let Some(index) = self.guard(at.slot) {
+            if let Some((_, _, data)) = self.guards.get_mut(index) {
+                if on {
+                    data.interest |= interest.0;
+                } else {
+                    data.interest &= !interest.0;
+                }
+            }
+        }
+    }
+
+    // ---- reading ----
+
+    /// The collection at a key, as a read: counted as hit or miss, and the key touched.
+    ///
+    /// # Errors
+    /// `WrongType` if the key holds another type.
+    #[inline]
+    pub fn read<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&T>, WrongType> {
+        let Some(spot) = self.live_read(key) else { return Ok(None) };
+        self.typed(spot)
+    }
+
+    /// The string at a key, as a read.
+    ///
+    /// # Errors
+    /// `WrongType` if the key holds another type.
+    #[inline]
+    pub fn read_string(&mut self, key: &[u8]) -> Result<Option<Text<'_>>, WrongType> {
+        let Some(spot) = self.live_read(key) else { return Ok(None) };
+        self.text_at(spot).map(Some)
+    }
+
+    /// The type of a key, as a read.
+    pub fn read_kind(&mut self, key: &[u8]) -> Option<Kind> {
+        let spot = self.live_read(key)?;
+        self.at(spot).map(RecordRef::kind)
+    }
+
+    /// The record of a live key, without counting or touching.
+    pub fn record(&mut self, key: &[u8]) -> Option<RecordRef<'_>> {
+        let spot = self.live(key)?;
+        self.at(spot)
+    }
+
+    /// The collection at a key, without counting or touching (write commands look first).
+    ///
+    /// # Errors
+    /// `WrongType` if the key holds another type.
+    pub fn peek<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&T>, WrongType> {
+        let Some(spot) = self.live(key) else { return Ok(None) };
+        self.typed(spot)
+    }
+
+    /// Whether there is a live key, without counting or touching.
+    pub fn contains(&mut self, key: &[u8]) -> bool {
+        self.live(key).is_some()
+    }
+
+    /// The deadline of a key: outer `None` = no such key, inner = it never expires.
+    pub fn deadline(&mut self, key: &[u8]) -> Option<Option<Millis>> {
+        let spot = self.live(key)?;
+        self.at(spot).map(RecordRef::deadline)
+    }
+
+    // ---- writing ----
+
+    /// The collection at a key, to change in place.
+    ///
+    /// # Errors
+    /// `WrongType` if the key holds another type.
+    #[inline]
+    pub fn write<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, WrongType> {
+        let Some(spot) = self.live(key) else { return Ok(None) };
+        self.touch(spot);
+        self.typed_mut(spot).map(Some)
+    }
+
+    /// The collection at a key to change in place, created empty if need be: put something into it, or
+    /// call `remove_if_empty`.
+    ///
+    /// # Errors
+    /// `WrongType` if the key holds another type.
+    #[inline]
+    pub fn write_or_create<T: Typed>(&mut self, key: &[u8]) -> Result<&mut T, WrongType> {
+        let spot = match self.live(key) {
+            Some(spot) => {
+                self.touch(spot);
+                spot
+            }
+            None => self.add(Record::boxed(key, T::fresh().wrap(), None)).ok_or(WrongType)?,
+        };
+        self.typed_mut(spot)
+    }
+
+    /// Removes the key if its collection is empty, and reports `del`. True if it did.
+    pub fn remove_if_empty(&mut self, key: &[u8]) -> bool {
+        let Some(spot) = self.live(key) else { return false };
+        let empty = self.at(spot).is_some_and(|record| match record.payload() {
+            Payload::Boxed(value) => value.is_empty(),
+            Payload::Text(_) | Payload::Int(_) => false,
+        });
+        if empty {
+            self.take_at(spot, key);
+            self.notify(key, EventClass::Generic, "del");
+        }
+        empty
+    }
+
+    /// Writes a string over whatever the key held. Integers in canonical form are kept as integers.
+    #[inline]
+    pub fn set_string(&mut self, key: &[u8], text: &[u8], deadline: Deadline) {
+        if text.len() <= 20 {
+            if let Some(value) = number::parse_i64(text) {
+                return self.set_integer(key, value, deadline);
+            }
+        }
+        self.set_text(key, text, deadline, false);
+    }
+
+    /// Writes an integer over whatever the key held.
+    #[inline]
+    pub fn set_integer(&mut self, key: &[u8], value: i64, deadline: Deadline) {
+        if let Some(spot) = self.live(key) {
+            let when = self.resolve(spot, deadline);
+            if self.redate_in_place(spot, when)
+                && let Some(mut record) = self.at_mut(spot)
+                && record.overwrite_integer(value)
+            {
+                return self.touch(spot);
+            }
+            return self.replace(spot, Record::integer(key, value, when));
+        }
+        let when = deadline_of_new(deadline);
+        self.add(Record::integer(key, value, when));
+    }
+
+    /// Lets `edit` change the text at a key in place; an absent key is an empty text. The deadline stays.
+    /// If the text is empty afterwards and the key was absent, it is not created.
+    ///
+    /// # Errors
+    /// `WrongType` if the key holds another type.
+    pub fn edit_string<R>(
+        &mut self,
+        key: &[u8],
+        edit: impl FnOnce(&mut Vec<u8>) -> R,
+    ) -> Result<R, WrongType> {
+        let Some(spot) = self.live(key) else {
+            let mut text = Vec::new();
+            let result = edit(&mut text);
+            if !text.is_empty() {
+                self.set_text(key, &text, Deadline::None, true);
+            }
+            return Ok(result);
+        };
+        self.touch(spot);
+        if self.at(spot).is_some_and(|record| record.kind() != Kind::String) {
+            return Err(WrongType);
+        }
+        if let Some(Value::Text(text)) = self.at_mut(spot).and_then(|record| record.into_value()) {
+            return Ok(edit(Arc::make_mut(text)));
+        }
+        let mut text = self.text_at(spot)?.to_vec();
+        let result = edit(&mut text);
+        let when = self.resolve(spot, Deadline::Keep);
+        let record = text_record(key, text, when, true);
+        self.replace(spot, record);
+        Ok(result)
+    }
+
+    /// Writes a value over whatever the key held.
+    pub fn put(&mut self, key: &[u8], value: Value, deadline: Deadline) {
+        let value = match value {
+            Value::Text(text) if text.len() <= INLINE_TEXT_MAX => {
+                return self.set_string(key, &text, deadline);
+            }
+            other => other,
+        };
+        match self.live(key) {
+            Some(spot) => {
+                let when = self.resolve(spot, deadline);
+                self.replace(spot, Record::boxed(key, value, when));
+            }
+            None => {
+                self.add(Record::boxed(key, value, deadline_of_new(deadline)));
+            }
+        }
+    }
+
+    /// Puts a whole record, its deadline included, over whatever its key held (RENAME, COPY, MOVE).
+    pub fn put_record(&mut self, record: Record) {
+        let key = record.key().to_vec();
+        match self.live(&key) {
+            Some(spot) => self.replace(spot, record),
+            None => {
+                self.add(record);
+            }
+        }
+    }
+
+    /// Takes a live key's record out; reports nothing.
+    pub fn take_record(&mut self, key: &[u8]) -> Option<Record> {
+        let spot = self.live(key)?;
+        self.take_at(spot, key)
+    }
+
+    /// Removes a live key; big values are freed by the background. Reports nothing.
+    pub fn remove(&mut self, key: &[u8]) -> bool {
+        match self.take_record(key) {
+            Some(record) => {
+                self.discard(record);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Gives a live key another deadline, or none. False if there is no such key.
+    pub fn set_deadline(&mut self, key: &[u8], when: Option<Millis>) -> bool {
+        let Some(spot) = self.live(key) else { return false };
+        if self.redate_in_place(spot, when) {
+            return true;
+        }
+        let (db, now, keyspace) = (self.db, self.now, self.keyspace);
+        let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return false };
+        data.table.update(spot.place, |record| record.with_deadline(when));
+        data.table.set_mark(spot.place, expiry::mark(when, now));
+        // In place was not possible, so the deadline appeared or went.
+        let change = if when.is_some() { 1 } else { -1 };
+        data.volatile = data.volatile.saturating_add_signed(change);
+        keyspace.count(db, *slot, 0, i64::from(change), false);
+        true
+    }
+
+    // ---- reports ----
+
+    /// A key was modified, and this notification is due: every mutation ends with one of these per key.
+    #[inline]
+    pub fn signal(&mut self, key: &[u8], class: EventClass, event: &'static str) {
+        self.modified(key);
+        self.notify(key, class, event);
+    }
+
+    /// A key was modified.
+    #[inline]
+    pub fn modified(&mut self, key: &[u8]) {
+        self.tally.dirty += 1;
+        let interest = self.interest(key);
+        if interest & (Interest::WATCHED.0 | Interest::TRACKED.0) != 0 || self.keyspace.observed() {
+            self.report(key, What::Modified);
+        }
+        if interest & Interest::BLOCKED.0 != 0 {
+            self.report(key, What::Ready);
+        }
+    }
+
+    /// A notification without a modification.
+    #[inline]
+    pub fn notify(&mut self, key: &[u8], class: EventClass, event: &'static str) {
+        if self.keyspace.observed() {
+            self.report(key, What::Event(class, event));
+        }
+    }
+
+    // ---- the whole keyspace ----
+
+    /// Visits every live key of the selected database.
+    pub fn for_each_key(&mut self, mut visit: impl FnMut(&[u8], RecordRef<'_>)) {
+        let (db, now) = (self.db, self.now);
+        for slot in self.keyspace.occupied_slots(db) {
+            let Some(index) = self.guard(slot) else { continue };
+            let Some((_, _, data)) = self.guards.get(index) else { continue };
+            for record in data.table.iter().filter(|record| !is_due(*record, now)) {
+                visit(record.key(), record);
+            }
+        }
+    }
+
+    /// One step of SCAN over the selected database: visits whole buckets until about `count` records
+    /// were seen. Returns the next cursor; 0 = done. Records that are due are passed over.
+    pub fn scan(
+        &mut self,
+        cursor: u64,
+        count: usize,
+        mut visit: impl FnMut(&[u8], RecordRef<'_>),
+    ) -> u64 {
+        const SLOT_BITS: u32 = 14;
+        const LAST: u16 = 16_383;
+        debug_assert_eq!(usize::from(LAST) + 1, Slot::COUNT);
+        let (db, now) = (self.db, self.now);
+        let mut slot = u16::try_from(cursor & u64::from(LAST)).unwrap_or(0);
+        let mut inner = cursor >> SLOT_BITS;
+        let (mut seen, mut steps) = (0usize, 0usize);
+        let budget = count.saturating_mul(10);
+        loop {
+            if inner == 0 {
+                match self.keyspace.occupied_from(db, slot) {
+                    Some(next) => slot = next,
+                    None => return 0,
+                }
+            }
+            if let Some((_, _, data)) = self.guard(slot).and_then(|index| self.guards.get(index)) {
+                loop {
+                    inner = data.table.scan(inner, |record| {
+                        seen += 1;
+                        if !is_due(record, now) {
+                            visit(record.key(), record);
+                        }
+                    });
+                    // The low bits of a cursor are its bucket: it must fit beside the slot.
+                    steps += 1;
+                    if inner == 0 || seen >= count || steps >= budget {
+                        break;
+                    }
+                }
+            } else {
+                inner = 0;
+            }
+            if inner != 0 {
+                return inner << SLOT_BITS | u64::from(slot);
+            }
+            if slot >= LAST {
+                return 0;
+            }
+            slot += 1;
+            if seen >= count || steps >= budget {
+                return self.keyspace.occupied_from(db, slot).map_or(0, u64::from);
+            }
+        }
+    }
+
+    /// A random live key of the selected database.
+    pub fn random_key(&mut self, rng: &mut Rng) -> Option<Vec<u8>> {
+        for _ in 0..100 {
+            let slot = self.keyspace.random_occupied(self.db, rng)?;
+            let index = self.guard(slot)?;
+            let (_, _, data) = self.guards.get(index)?;
+            if let Some(place) = data.table.random(rng) {
+                let record = data.table.at(place);
+                if !is_due(record, self.now) {
+                    return Some(record.key().to_vec());
+                }
+            }
+        }
+        None
+    }
+
+    // ---- inside ----
+
+    #[inline]
+    fn locate(&self, key: &[u8]) -> Located {
+        match self.hint {
+            Some((at, len, located)) if at == key.as_ptr().addr() && len == key.len() => located,
+            _ => self.keyspace.locate(key),
+        }
+    }
+
+    fn lock(&mut self, db: DbIndex, slot: u16) {
+        if let Some(guard) = self.keyspace.lock_for_command(db, slot) {
+            self.guards.push((db, slot, guard));
+        }
+    }
+
+    #[inline]
+    fn guard(&mut self, slot: u16) -> Option<usize> {
+        let db = self.db;
+        if let Some(at) = self.guards.iter().position(|held| held.1 == slot && held.0 == db) {
+            return Some(at);
+        }
+        if !self.exclusive {
+            debug_assert!(false, "a key outside the command's declared keys");
+            return None;
+        }
+        if self.guards.len() >= 64 {
+            // Nobody else locks anything now, so slots can be let go at will.
+            self.guards.clear();
+        }
+        self.lock(db, slot);
+        self.guards.len().checked_sub(1)
+    }
+
+    #[inline]
+    fn live(&mut self, key: &[u8]) -> Option<Spot> {
+        let at = self.locate(key);
+        let guard = self.guard(at.slot)?;
+        let (_, _, data) = self.guards.get(guard)?;
+        let spot = Spot { guard, place: data.table.find(at.hash, key)? };
+        if data.volatile > 0 && is_due(data.table.at(spot.place), self.now) {
+            self.expire(spot, key);
+            return None;
+        }
+        Some(spot)
+    }
+
+    #[inline]
+    fn live_read(&mut self, key: &[u8]) -> Option<Spot> {
+        match self.live(key) {
+            Some(spot) => {
+                self.tally.hits += 1;
+                self.touch(spot);
+                Some(spot)
+            }
+            None => {
+                self.tally.misses += 1;
+                self.notify(key, EventClass::KeyMiss, "keymiss");
+                None
+            }
+        }
+    }
+
+    /// Deletes a record that is due, and says so.
+    pub(crate) fn expire_key(&mut self, key: &[u8]) -> bool {
+        let before = self.tally.expired;
+        self.live(key);
+        self.tally.expired > before
+    }
+
+    fn expire(&mut self, spot: Spot, key: &[u8]) {
+        if let Some(record) = self.take_at(spot, key) {
+            self.discard(record);
+        }
+        self.tally.expired += 1;
+        self.signal(key, EventClass::Expired, "expired");
+    }
+
+    #[inline]
+    fn at(&self, spot: Spot) -> Option<RecordRef<'_>> {
+        self.guards.get(spot.guard).map(|(_, _, data)| data.table.at(spot.place))
+    }
+
+    #[inline]
+    fn at_mut(&mut self, spot: Spot) -> Option<crate::record::RecordMut<'_>> {
+        self.guards.get_mut(spot.guard).map(|(_, _, data)| data.table.at_mut(spot.place))
+    }
+
+    #[inline]
+    fn typed<T: Typed>(&self, spot: Spot) -> Result<Option<&T>, WrongType> {
+        match self.at(spot).map(RecordRef::payload) {
+            Some(Payload::Boxed(value)) => T::of(value).map(Some).ok_or(WrongType),
+            _ => Err(WrongType),
+        }
+    }
+
+    #[inline]
+    fn typed_mut<T: Typed>(&mut self, spot: Spot) -> Result<&mut T, WrongType> {
+        self.at_mut(spot)
+            .and_then(|record| record.into_value())
+            .and_then(T::of_mut)
+            .ok_or(WrongType)
+    }
+
+    #[inline]
+    fn text_at(&self, spot: Spot) -> Result<Text<'_>, WrongType> {
+        self.at(spot).and_then(RecordRef::text_value).ok_or(WrongType)
+    }
+
+    fn set_text(&mut self, key: &[u8], text: &[u8], deadline: Deadline, raw: bool) {
+        let Some(spot) = self.live(key) else {
+            let when = deadline_of_new(deadline);
+            let record = if text.len() <= INLINE_TEXT_MAX {
+                Record::text(key, text, when, raw)
+            } else {
+                text_record(key, text.to_vec(), when, raw)
+            };
+            self.add(record);
+            return;
+        };
+        let when = self.resolve(spot, deadline);
+        if !raw
+            && self.redate_in_place(spot, when)
+            && let Some(mut record) = self.at_mut(spot)
+            && record.overwrite_text(text)
+        {
+            return self.touch(spot);
+        }
+        if text.len() <= INLINE_TEXT_MAX {
+            self.replace(spot, Record::text(key, text, when, raw));
+        } else {
+            self.replace(spot, text_record(key, text.to_vec(), when, raw));
+        }
+    }
+
+    fn resolve(&self, spot: Spot, deadline: Deadline) -> Option<Millis> {
+        match deadline {
+            Deadline::None => None,
+            Deadline::At(when) => Some(when),
+            Deadline::Keep => self.at(spot).and_then(RecordRef::deadline),
+        }
+    }
+
+    /// Sets the deadline if that needs no other allocation; false if it does.
+    fn redate_in_place(&mut self, spot: Spot, when: Option<Millis>) -> bool {
+        let now = self.now;
+        let Some((_, _, data)) = self.guards.get_mut(spot.guard) else { return false };
+        match (data.table.at(spot.place).deadline(), when) {
+            (None, None) => true,
+            (Some(old), Some(new)) => {
+                if old != new {
+                    data.table.at_mut(spot.place).overwrite_deadline(new);
+                    data.table.set_mark(spot.place, expiry::mark(when, now));
+                }
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn replace(&mut self, spot: Spot, mut record: Record) {
+        let bits = self.fresh_bits();
+        record.as_mut().set_eviction_bits(bits);
+        let (db, now, keyspace) = (self.db, self.now, self.keyspace);
+        let when = record.deadline();
+        let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return };
+        let old = data.table.replace(spot.place, record, expiry::mark(when, now));
+        let change = i32::from(when.is_some()) - i32::from(old.deadline().is_some());
+        if change != 0 {
+            data.volatile = data.volatile.saturating_add_signed(change);
+            keyspace.count(db, *slot, 0, i64::from(change), false);
+        }
+        self.discard(old);
+    }
+
+    fn add(&mut self, mut record: Record) -> Option<Spot> {
+        let bits = self.fresh_bits();
+        record.as_mut().set_eviction_bits(bits);
+        let at = self.locate(record.key());
+        let guard = self.guard(at.slot)?;
+        if self.keyspace.observed() {
+            let key = record.key().to_vec();
+            self.notify(&key, EventClass::New, "new");
+        }
+        let (db, now, keyspace) = (self.db, self.now, self.keyspace);
+        let when = record.deadline();
+        let (_, slot, data) = self.guards.get_mut(guard)?;
+        let place = data.table.insert(at.hash, record, expiry::mark(when, now), keyspace.hasher());
+        let volatile = u32::from(when.is_some());
+        data.volatile = data.volatile.saturating_add(volatile);
+        keyspace.count(db, *slot, 1, i64::from(volatile), false);
+        Some(Spot { guard, place })
+    }
+
+    fn take_at(&mut self, spot: Spot, _key: &[u8]) -> Option<Record> {
+        let (db, keyspace) = (self.db, self.keyspace);
+        let (_, slot, data) = self.guards.get_mut(spot.guard)?;
+        let record = data.table.remove(spot.place, keyspace.hasher());
+        let volatile = u32::from(record.deadline().is_some());
+        data.volatile = data.volatile.saturating_sub(volatile);
+        keyspace.count(db, *slot, -1, -i64::from(volatile), data.table.is_empty());
+        Some(record)
+    }
+
+    fn discard(&mut self, record: Record) {
+        let costly = match record.payload() {
+            Payload::Boxed(value) => value.free_cost() > FREE_COST_MAX,
+            Payload::Text(_) | Payload::Int(_) => false,
+        };
+        if costly {
+            self.trash.push(record);
+        }
+    }
+
+    #[inline]
+    fn touch(&mut self, spot: Spot) {
+        if self.no_touch {
+            return;
+        }
+        let (now, settings) = (self.now, self.settings);
+        let rng = &mut self.rng;
+        let Some((_, _, data)) = self.guards.get_mut(spot.guard) else { return };
+        let mut record = data.table.at_mut(spot.place);
+        let old = record.as_ref().eviction_bits();
+        let bits = settings.eviction_bits.touched(old, now, settings, rng);
+        if bits != old {
+            record.set_eviction_bits(bits);
+        }
+    }
+
+    fn fresh_bits(&self) -> u32 {
+        self.settings.eviction_bits.fresh(self.now)
+    }
+
+    #[inline]
+    fn interest(&mut self, key: &[u8]) -> u8 {
+        let at = self.locate(key);
+        let db = self.db;
+        self.guards
+            .iter()
+            .find(|held| held.1 == at.slot && held.0 == db)
+            .map_or(0, |(_, _, data)| data.interest)
+    }
+
+    #[cold]
+    fn report(&mut self, key: &[u8], what: What) {
+        self.changes.push(Change { db: self.db, key: key.into(), what });
+    }
+}
+
+impl RecordRef<'_> {
+    /// The type that clients see.
+    pub fn kind(self) -> Kind {
+        match self.payload() {
+            Payload::Text(_) | Payload::Int(_) => Kind::String,
+            Payload::Boxed(value) => value.kind(),
+        }
+    }
+}
+
+impl<'a> RecordRef<'a> {
+    /// The string value; `None` for collections.
+    #[inline]
+    pub fn text_value(self) -> Option<Text<'a>> {
+        match self.payload() {
+            Payload::Text(text) => Some(Text::Bytes(text)),
+            Payload::Int(value) => Some(Text::Int(value)),
+            Payload::Boxed(Value::Text(text)) => Some(Text::Bytes(text)),
+            #[expect(unreachable_patterns, reason = "the only variant for now")]
+            Payload::Boxed(_) => None,
+        }
+    }
+
+    /// The collection, if the record holds this type.
+    pub fn get<T: Typed>(self) -> Option<&'a T> {
+        match self.payload() {
+            Payload::Boxed(value) => T::of(value),
+            Payload::Text(_) | Payload::Int(_) => None,
+        }
+    }
+
+    /// How OBJECT ENCODING calls the form of the value.
+    pub fn encoding_name(self) -> &'static str {
+        const EMBSTR_MAX: usize = 44;
+        match self.payload() {
+            Payload::Int(_) => "int",
+            Payload::Text(text) if text.len() <= EMBSTR_MAX && !self.is_raw() => "embstr",
+            Payload::Text(_) => "raw",
+            Payload::Boxed(value) => value.encoding_name(),
+        }
+    }
+
+    /// Bytes that the key and its value hold, without the table's share.
+    pub fn memory_usage(self) -> usize {
+        let inner = match self.payload() {
+            Payload::Boxed(value) => value.memory_usage(),
+            Payload::Text(_) | Payload::Int(_) => 0,
+        };
+        self.shallow_size() + inner
+    }
+}
+
+fn is_due(record: RecordRef<'_>, now: Millis) -> bool {
+    record.deadline().is_some_and(|when| when <= now)
+}
+
+fn deadline_of_new(deadline: Deadline) -> Option<Millis> {
+    match deadline {
+        Deadline::Keep | Deadline::None => None,
+        Deadline::At(when) => Some(when),
+    }
+}
+
+fn text_record(key: &[u8], text: Vec<u8>, when: Option<Millis>, raw: bool) -> Record {
+    if text.len() <= INLINE_TEXT_MAX {
+        Record::text(key, &text, when, raw)
+    } else {
+        Record::boxed(key, Value::Text(Arc::new(text)), when)
+    }
+}
+
+impl EvictionBits {
+    /// The bits of a key created now.
+    pub fn fresh(self, now: Millis) -> u32 {
+        match self {
+            EvictionBits::LastAccess => clock(now, 24),
+            EvictionBits::Frequency => minutes(now) << 8 | LFU_START,
+            EvictionBits::Small => clock(now, 22),
+        }
+    }
+
+    /// The bits after an access now.
+    pub fn touched(self, bits: u32, now: Millis, settings: &Settings, rng: &mut Rng) -> u32 {
+        match self {
+            EvictionBits::LastAccess => clock(now, 24),
+            EvictionBits::Frequency => {
+                let counter = decayed(bits, now, settings);
+                let base = f64::from(counter.saturating_sub(LFU_START));
+                let odds = 1.0 / (base * f64::from(settings.lfu_log_factor) + 1.0);
+                let counter =
+                    if counter < 255 && rng.unit_f64() < odds { counter + 1 } else { counter };
+                minutes(now) << 8 | counter
+            }
+            EvictionBits::Small => {
+                let uses = (bits >> 22 & 3).saturating_add(1).min(3);
+                uses << 22 | clock(now, 22)
+            }
+        }
+    }
+
+    /// Milliseconds since the last access, as far as the bits tell.
+    pub fn idle_ms(self, bits: u32, now: Millis) -> u64 {
+        let width = match self {
+            EvictionBits::LastAccess => 24,
+            EvictionBits::Small => 22,
+            EvictionBits::Frequency => {
+                return u64::from(minutes(now).wrapping_sub(bits >> 8) & 0xffff) * 60_000;
+            }
+        };
+        let mask = (1u32 << width) - 1;
+        u64::from(clock(now, width).wrapping_sub(bits & mask) & mask) << 7
+    }
+}
+
+/// The counter that a new key starts with under LFU, so that it is not evicted at once.
+const LFU_START: u32 = 5;
+
+/// The LFU counter after the decay that is due by now.
+pub fn decayed(bits: u32, now: Millis, settings: &Settings) -> u32 {
+    let counter = bits & 0xff;
+    if settings.lfu_decay_minutes == 0 {
+        return counter;
+    }
+    let elapsed = minutes(now).wrapping_sub(bits >> 8) & 0xffff;
+    counter.saturating_sub(elapsed / settings.lfu_decay_minutes)
+}
+
+fn clock(now: Millis, width: u32) -> u32 {
+    u32::try_from(now.0 >> 7 & ((1 << width) - 1)).unwrap_or(0)
+}
+
+fn minutes(now: Millis) -> u32 {
+    u32::try_from(now.0 / 60_000 & 0xffff).unwrap_or(0)
+}
