@@ -1,1 +1,19 @@
-//! Placeholder head, replaced with the crate's first content.
+//! The data commands: one file a family, each command a row of the table, a function and its tests.
+//! Handlers see their arguments, the locked keys and the reply; never a connection, a thread, a file
+//! or the server's state.
+
+pub mod args;
+pub mod context;
+pub mod fault;
+pub mod table;
+
+pub use args::Args;
+pub use context::{Context, Outcome, Wait};
+pub use fault::Fault;
+pub use table::{Begin, Command, Find, Flags, Group, Handler, KeySpec, Run};
+
+/// All data commands.
+pub fn families() -> impl Iterator<Item = &'static Command> {
+    let families: [&'static [Command]; 0] = [];
+    families.into_iter().flatten()
+}

@@ -1,0 +1,41 @@
+//! What a handler works on. It borrows everything from the server for the time of one command.
+
+use larder_base::rng::Rng;
+use larder_protocol::reply::Reply;
+use larder_store::{Kind, Settings, View};
+
+/// The surroundings of one command. The fields are public so that handlers can borrow them apart.
+pub struct Context<'a> {
+    /// The locked keys, at the moment of the command.
+    pub keys: View<'a>,
+    /// Where the reply goes.
+    pub reply: Reply<'a>,
+    /// Randomness, seeded by the server.
+    pub rng: &'a mut Rng,
+    /// The data-relevant configuration.
+    pub settings: &'a Settings,
+    /// Whether a blocking command may wait: not within a transaction.
+    pub may_block: bool,
+    /// The command waited before and is run again because a key became ready.
+    pub retry: bool,
+}
+
+/// How a handler ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The reply is written.
+    Done,
+    /// Nothing is written: the client waits.
+    Wait(Wait),
+}
+
+/// What a client waits for. If the time is over the answer is a null array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// Positions of the arguments that are the keys waited for, in order of preference.
+    pub keys: Vec<usize>,
+    /// The type that a key must have to be ready.
+    pub wants: Kind,
+    /// Milliseconds; `None` = for ever.
+    pub timeout_ms: Option<u64>,
+}
