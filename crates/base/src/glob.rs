@@ -134,15 +134,124 @@ fn same<const NOCASE: bool>(a: u8, b: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    /// The definition, by trying every length of every star. `None` when out of steps.
+    fn reference(pattern: &[u8], text: &[u8], steps: &mut u32) -> Option<bool> {
+        *steps = steps.checked_sub(1)?;
+        let Some((&byte, rest)) = text.split_first() else {
+            return Some(pattern.iter().all(|&b| b == b'*'));
+        };
+        if let [b'*', behind @ ..] = pattern {
+            return Some(reference(behind, text, steps)? || reference(pattern, rest, steps)?);
+        }
+        match step::<false>(pattern, byte) {
+            Some(behind) => reference(behind, rest, steps),
+            None => Some(false),
+        }
+    }
 
     #[test]
-    fn simple_cases() {
-        assert!(matches(b"h?llo*", b"hello"));
-        assert!(matches(b"h[a-f]llo", b"hello"));
-        assert!(!matches(b"h[^e]llo", b"hello"));
-        assert!(matches_nocase(b"HE*O", b"hello"));
-        assert!(!matches(b"*", b""));
-        assert!(is_literal(b"abc]"));
-        assert!(!is_literal(b"a\\bc"));
+    fn answers_of_redis() {
+        // Each line was put to redis-server 7.0.15 with KEYS.
+        for (pattern, text, expected) in [
+            ("h?llo*", "hello", true),
+            ("h*l*o", "hello", true),
+            ("*a*b*c", "xaxbxbxc", true),
+            ("*a*b*c", "xaxbxbxcx", false),
+            ("a**b", "ab", true),
+            ("ab*", "ab", true),
+            ("ab**", "ab", true),
+            ("ab?", "ab", false),
+            ("*?", "a", true),
+            ("*", "", false),
+            ("", "", true),
+            ("", "a", false),
+            ("h[a-f]llo", "hello", true),
+            ("h[f-a]llo", "hello", true),
+            ("h[^e]llo", "hello", false),
+            ("h[^x]llo", "hello", true),
+            ("[]a]", "a]", false),
+            ("[]a]", "]", false),
+            ("[\\]]", "]", true),
+            ("[a-]", "-", false),
+            ("[a-]", "b", false),
+            ("[a-]", "_", true),
+            ("[abc", "b", true),
+            ("[abc", "bb", false),
+            ("[a-", "-", true),
+            ("[", "[", false),
+            ("[^", "x", true),
+            ("[\\", "\\", true),
+            ("\\*", "*", true),
+            ("\\*", "a", false),
+            ("a\\", "a\\", true),
+            ("\\a", "a", true),
+            ("[*?]", "*", true),
+            ("[*?]", "a", false),
+        ] {
+            assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn bytes_in_ranges_are_signed() {
+        assert!(matches(b"[\x80-a]", b"\xff"));
+        assert!(matches(b"[a-\x80]", b"A"));
+        assert!(!matches(b"[a-\x80]", b"b"));
+    }
+
+    #[test]
+    fn case_is_ignored_as_redis_ignores_it() {
+        // Put to redis-server 7.0.15 with COMMAND LIST FILTERBY PATTERN.
+        for (pattern, text, expected) in [
+            ("OB*T", "object", true),
+            ("o[B-C]ject", "object", true),
+            ("O[A-b]JECT", "object", true),
+            ("o[_-B]ject", "object", false),
+            ("O[\\B]JECT", "object", false),
+            ("o[\\b]ject", "object", true),
+            ("o[^B]ject", "object", false),
+            ("G[E]\\T", "get", true),
+        ] {
+            let found = matches_nocase(pattern.as_bytes(), text.as_bytes());
+            assert_eq!(found, expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn no_pattern_is_exponential() {
+        let pattern = [b"a*".repeat(2_000), b"b".to_vec()].concat();
+        assert!(!matches(&pattern, &vec![b'a'; 20_000]));
+        assert!(matches(&b"*".repeat(1_000_000), b"a"));
+        assert!(!matches(&b"*?".repeat(50_000), &vec![b'a'; 40_000]));
+    }
+
+    #[test]
+    fn literal_patterns() {
+        assert!(is_literal(b"user:1]^-"));
+        for pattern in [&b"a*"[..], b"a?", b"a[", b"a\\b"] {
+            assert!(!is_literal(pattern));
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+        #[test]
+        fn equals_the_definition(
+            pattern in proptest::collection::vec(
+                prop::sample::select(b"ab*?[]^-\\A\x80".to_vec()), 0..10),
+            text in proptest::collection::vec(prop::sample::select(b"ab-]A\x80".to_vec()), 0..8),
+        ) {
+            // On the empty text Redis and the definition part, see `matches`.
+            let expected = if text.is_empty() {
+                Some(pattern.is_empty())
+            } else {
+                reference(&pattern, &text, &mut 100_000)
+            };
+            if let Some(expected) = expected {
+                prop_assert_eq!(matches(&pattern, &text), expected);
+            }
+        }
     }
 }

@@ -9,6 +9,8 @@ mod long_double;
 
 pub use long_double::LongDouble;
 
+use crate::limits::INTEGER_TEXT_BYTES_MAX;
+
 /// Reads a signed integer, strictly: optional `-`, no leading zero, no `+`, no spaces, not `-0`.
 /// `None` for anything else and for values outside `i64`.
 #[inline]
@@ -92,7 +94,6 @@ fn mantissa_is_nonzero(text: &[u8]) -> bool {
 /// Writes a double as Redis 7.0 replies it: the text of C's `%.17g`, so `3`, `0.10000000000000001`,
 /// `1e+20`, `inf`.
 pub fn write_f64(out: &mut Vec<u8>, value: f64) {
-    use std::io::Write;
     if value.is_infinite() {
         out.extend_from_slice(if value > 0.0 { b"inf" } else { b"-inf" });
         return;
@@ -104,13 +105,58 @@ pub fn write_f64(out: &mut Vec<u8>, value: f64) {
     if let Some(n) = exact_i64(value) {
         return write_i64(out, n);
     }
-    // Seventeen significant digits, correctly rounded: `d.dddddddddddddddde[-]x`.
-    let mut buffer = [0u8; 40];
-    let mut cursor = std::io::Cursor::new(buffer.as_mut_slice());
-    // The longest such text has 24 bytes, so the write into 40 cannot fail.
-    let _ = write!(cursor, "{value:.16e}");
-    let len = usize::try_from(cursor.position()).unwrap_or(0);
-    general_format(out, buffer.get(..len).unwrap_or_default());
+    if value < 0.0 || value.is_sign_negative() {
+        out.push(b'-');
+    }
+    let (digits, exponent) =
+        middling_digits(value.abs()).unwrap_or_else(|| formatted_digits(value.abs()));
+    general_format(out, digits, exponent);
+}
+
+/// The 17 first digits of `value`, rounded half to even, and the decimal exponent of
+/// the first one; for fractions that 128 bits are enough for, which is nearly all there are.
+fn middling_digits(value: f64) -> Option<(u64, i32)> {
+    const ABOVE: u64 = 100_000_000_000_000_000;
+    if !(1e-4..1e17).contains(&value) {
+        return None;
+    }
+    let bits = value.to_bits();
+    let mantissa = u128::from((bits & ((1 << 52) - 1)) | (1 << 52));
+    // The unit of the mantissa is 2^-shift: at most 2^-66 for 0.0001, and below 1 for a fraction.
+    let shift = 1075u32.checked_sub(u32::try_from(bits >> 52).ok()?)?;
+    if !(1..=66).contains(&shift) {
+        return None;
+    }
+    let half = 1u128 << (shift - 1);
+    // The logarithm may be off by one next to a power of ten, and rounding may add a digit: the
+    // count of digits tells.
+    #[expect(clippy::cast_possible_truncation, reason = "between -5 and 17")]
+    let mut exponent = value.log10().floor() as i32;
+    for _ in 0..3 {
+        let places = u32::try_from(16 - exponent).ok()?;
+        // 53 bits times at most 10^21, 70 bits.
+        let scaled = mantissa.checked_mul(10u128.checked_pow(places)?)?;
+        let kept = scaled >> shift;
+        let dropped = scaled & (half | (half - 1));
+        let up = dropped > half || (dropped == half && kept & 1 == 1);
+        let digits = u64::try_from(kept).ok()?.checked_add(u64::from(up))?;
+        match digits {
+            ABOVE.. => exponent += 1,
+            0..10_000_000_000_000_000 => exponent -= 1,
+            _ => return Some((digits, exponent)),
+        }
+    }
+    None
+}
+
+/// As [`middling_digits`] for every finite value, by way of the standard library's formatting.
+#[cold]
+fn formatted_digits(value: f64) -> (u64, i32) {
+    let text = format!("{value:.16e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let digits = mantissa.bytes().filter(u8::is_ascii_digit);
+    let digits = digits.fold(0u64, |n, b| n * 10 + u64::from(b - b'0'));
+    (digits, exponent.parse().unwrap_or(0))
 }
 
 /// The integer equal to `value`, where `%.17g` would print it without point or exponent. Negative
@@ -127,29 +173,13 @@ fn exact_i64(value: f64) -> Option<i64> {
     (n as f64 == value).then_some(n)
 }
 
-/// Turns the text of `{:.16e}` into that of `%.17g`: trailing zeros go, and the exponent is written
-/// only when it is below -4 or above 16.
-fn general_format(out: &mut Vec<u8>, scientific: &[u8]) {
-    let mut parts = scientific.split(|&b| b == b'e');
-    let mantissa = parts.next().unwrap_or_default();
-    let exponent = parts.next().and_then(parse_i64).unwrap_or(0);
-    let (negative, mantissa) = match mantissa {
-        [b'-', rest @ ..] => (true, rest),
-        _ => (false, mantissa),
-    };
-    if negative {
-        out.push(b'-');
-    }
-    let mut digits = [b'0'; 17];
-    let mut significant = 1;
-    let source = mantissa.iter().filter(|b| b.is_ascii_digit());
-    for (i, (slot, &digit)) in digits.iter_mut().zip(source).enumerate() {
-        *slot = digit;
-        if digit != b'0' {
-            significant = i + 1;
-        }
-    }
-    let (digits, _) = digits.split_at(significant);
+/// Writes digits as `%.17g` does: trailing zeros go, and the exponent is written only when it is
+/// below -4 or above 16.
+fn general_format(out: &mut Vec<u8>, digits: u64, exponent: i32) {
+    let text = decimal(digits);
+    let digits = text.as_bytes();
+    let significant = digits.iter().rposition(|&b| b != b'0').map_or(1, |at| at + 1);
+    let (digits, _) = digits.split_at_checked(significant).unwrap_or((digits, &[]));
     match exponent {
         0..=16 => {
             let whole = usize::try_from(exponent).unwrap_or(0) + 1;
@@ -170,7 +200,7 @@ fn general_format(out: &mut Vec<u8>, scientific: &[u8]) {
             out.extend_from_slice(digits);
         }
         _ => {
-            let (first, fraction) = digits.split_at(1);
+            let (first, fraction) = digits.split_at_checked(1).unwrap_or((digits, &[]));
             out.extend_from_slice(first);
             if !fraction.is_empty() {
                 out.push(b'.');
@@ -180,7 +210,7 @@ fn general_format(out: &mut Vec<u8>, scientific: &[u8]) {
             if exponent.abs() < 10 {
                 out.push(b'0');
             }
-            write_i64(out, exponent.abs());
+            write_i64(out, i64::from(exponent.abs()));
         }
     }
 }
@@ -209,7 +239,7 @@ const fn digit_pairs() -> [[u8; 2]; 100] {
 /// [`decimal_i64`].
 #[derive(Clone, Copy, Debug)]
 pub struct Decimal {
-    buffer: [u8; 20],
+    buffer: [u8; INTEGER_TEXT_BYTES_MAX],
     start: usize,
 }
 
@@ -226,7 +256,7 @@ impl Decimal {
 #[inline]
 #[must_use]
 pub fn decimal(value: u64) -> Decimal {
-    let mut buffer = [0u8; 20];
+    let mut buffer = [0u8; INTEGER_TEXT_BYTES_MAX];
     let start = fill_decimal(&mut buffer, value);
     Decimal { buffer, start }
 }
@@ -252,7 +282,7 @@ pub fn decimal_i64(value: i64) -> Decimal {
     clippy::indexing_slicing,
     reason = "a u64 has at most 20 digits and a remainder by 100 is below 100"
 )]
-fn fill_decimal(buffer: &mut [u8; 20], mut value: u64) -> usize {
+fn fill_decimal(buffer: &mut [u8; INTEGER_TEXT_BYTES_MAX], mut value: u64) -> usize {
     let pair = |n: u64| DIGIT_PAIRS[usize::try_from(n % 100).unwrap_or(0)];
     let mut start = buffer.len();
     while value >= 100 {
@@ -280,6 +310,21 @@ pub fn write_i64(out: &mut Vec<u8>, value: i64) {
 #[inline]
 pub fn write_u64(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(decimal(value).as_bytes());
+}
+
+/// Appends `before`, the decimal text of `value` and `after`, in one copy.
+#[inline]
+pub fn write_framed(out: &mut Vec<u8>, before: u8, value: i64, after: [u8; 2]) {
+    let Decimal { buffer, start } = decimal_i64(value);
+    let mut framed = [0u8; 1 + INTEGER_TEXT_BYTES_MAX + 2];
+    let [_, digits @ .., a, b] = &mut framed;
+    *digits = buffer;
+    [*a, *b] = after;
+    // The digits begin at `start + 1` here, and `before` stands one ahead of them.
+    if let Some(first) = framed.get_mut(start) {
+        *first = before;
+    }
+    out.extend_from_slice(framed.get(start..).unwrap_or_default());
 }
 
 /// How many bytes the decimal text of `value` has, its sign included.

