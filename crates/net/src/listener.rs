@@ -1,0 +1,182 @@
+//! Listening sockets, TCP and unix. They hand out streams and know nothing of who may connect.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{Mode, chmod};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    getsockname, listen, socket_with, sockopt,
+};
+
+use crate::stream::{PeerAddr, Stream};
+
+/// Why no stream came.
+#[derive(Debug)]
+pub enum AcceptError {
+    /// Nobody waits.
+    WouldBlock,
+    /// This process or system has no descriptors left: accepting again at once would only spin.
+    OutOfDescriptors,
+    /// One connection failed before it was accepted; others may wait.
+    Failed(io::Error),
+}
+
+enum Kind {
+    Tcp,
+    Unix(PathBuf),
+}
+
+/// A listening socket; a unix one removes its file when dropped.
+pub struct Listener {
+    fd: OwnedFd,
+    kind: Kind,
+}
+
+impl Listener {
+    /// Listens on a TCP address; `host` may be `*` or `::*` for every address of a family.
+    ///
+    /// # Errors
+    /// When the name cannot be resolved or the address cannot be bound.
+    pub fn tcp(host: &str, port: u16, backlog: i32) -> io::Result<Listener> {
+        let host = match host {
+            "*" => "0.0.0.0",
+            "::*" => "::",
+            other => other,
+        };
+        let address = (host, port).to_socket_addrs()?.next();
+        let address = address.ok_or_else(|| io::Error::other("the name has no address"))?;
+        let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(family, SocketType::STREAM, flags, None)?;
+        sockopt::set_socket_reuseaddr(&fd, true)?;
+        if address.is_ipv6() {
+            // IPv4 has a listener of its own.
+            sockopt::set_ipv6_v6only(&fd, true)?;
+        }
+        bind(&fd, &address)?;
+        listen(&fd, backlog)?;
+        Ok(Listener { fd, kind: Kind::Tcp })
+    }
+
+    /// Listens on a unix socket with these permissions (octal mode), replacing a stale file.
+    ///
+    /// # Errors
+    /// When the path cannot be bound.
+    pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
+        let _ = std::fs::remove_file(path);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        bind(&fd, &SocketAddrUnix::new(path)?)?;
+        // Before listening, so that nobody connects under other permissions.
+        if mode != 0 {
+            chmod(path, Mode::from_raw_mode(mode))?;
+        }
+        listen(&fd, backlog)?;
+        Ok(Listener { fd, kind: Kind::Unix(path.to_owned()) })
+    }
+
+    /// Takes one waiting connection.
+    ///
+    /// # Errors
+    /// See `AcceptError`.
+    pub fn accept(&self) -> Result<Stream, AcceptError> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let fd = match accept_with(&self.fd, flags) {
+            Ok(fd) => fd,
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {
+                return Err(AcceptError::WouldBlock);
+            }
+            Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                return Err(AcceptError::OutOfDescriptors);
+            }
+            Err(error) => return Err(AcceptError::Failed(error.into())),
+        };
+        match &self.kind {
+            Kind::Unix(path) => {
+                let path = path.display().to_string();
+                Ok(Stream::new(fd, PeerAddr::Unix(path.clone()), format!("{path}:0")))
+            }
+            Kind::Tcp => {
+                let failed = |error: Errno| AcceptError::Failed(error.into());
+                let peer = rustix::net::getpeername(&fd).map_err(failed)?;
+                let peer = peer
+                    .and_then(to_socket_addr)
+                    .map_or_else(|| PeerAddr::Unix("?".to_owned()), PeerAddr::Tcp);
+                let local = getsockname(&fd).ok().and_then(to_socket_addr);
+                let local = local.map_or_else(|| "?:0".to_owned(), |addr| addr.to_string());
+                Ok(Stream::new(fd, peer, local))
+            }
+        }
+    }
+}
+
+fn to_socket_addr(addr: SocketAddrAny) -> Option<SocketAddr> {
+    SocketAddr::try_from(addr).ok()
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Kind::Unix(path) = &self.kind {
+            // Gone already is as good.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+    use crate::reactor::{Interest, Reactor, Token, Wait};
+    use crate::stream::{ReadOutcome, WriteOutcome};
+
+    #[test]
+    fn echoes_over_loopback() {
+        let listener = Listener::tcp("127.0.0.1", 0, 16).unwrap();
+        let port = to_socket_addr(getsockname(&listener.fd).unwrap()).unwrap().port();
+        let mut reactor = Reactor::new().unwrap();
+        reactor.register(&listener, Token(1), Interest::Read).unwrap();
+        let mut client = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut events = Vec::new();
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        assert_eq!(events[0].token, Token(1));
+        let stream = listener.accept().unwrap();
+        assert!(stream.peer().is_local());
+        assert!(matches!(listener.accept(), Err(AcceptError::WouldBlock)));
+        reactor.register(&stream, Token(2), Interest::Read).unwrap();
+        client.write_all(b"hello").unwrap();
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        let mut buffer = [0; 16];
+        assert!(matches!(stream.read(&mut buffer), ReadOutcome::Bytes(5)));
+        assert!(matches!(stream.read(&mut buffer), ReadOutcome::WouldBlock));
+        assert!(matches!(stream.write(b"hello"), WriteOutcome::Bytes(5)));
+        client.read_exact(&mut buffer[..5]).unwrap();
+        drop(client);
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        assert!(matches!(stream.read(&mut buffer), ReadOutcome::Closed));
+    }
+
+    #[test]
+    fn unix_socket_has_its_mode_and_goes_with_the_listener() {
+        use std::os::unix::fs::PermissionsExt;
+        let path = std::env::temp_dir().join(format!("larder-net-{}.sock", std::process::id()));
+        let listener = Listener::unix(&path, 0o700, 16).unwrap();
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert!(listener.accept().is_ok());
+        drop(listener);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,200 @@
+//! The event loop's waiting place: epoll, level-triggered, and a waker for other threads. It knows
+//! descriptors and tokens, never what is behind them.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+
+/// What the caller calls a registered descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Token(pub u64);
+
+/// The token of the reactor's own waker; callers must not use it.
+const WAKER: u64 = u64::MAX;
+/// Events taken from the system at once.
+const EVENTS_MAX: usize = 512;
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Bytes to read.
+    Read,
+    /// Room to write.
+    Write,
+    /// Both.
+    Both,
+    /// Only that the peer goes away.
+    Hangup,
+}
+
+impl Interest {
+    fn flags(self) -> EventFlags {
+        match self {
+            Interest::Read => EventFlags::IN | EventFlags::RDHUP,
+            Interest::Write => EventFlags::OUT,
+            Interest::Both => EventFlags::IN | EventFlags::RDHUP | EventFlags::OUT,
+            Interest::Hangup => EventFlags::empty(),
+        }
+    }
+}
+
+/// How long to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Now,
+    /// At most this long.
+    AtMost(Duration),
+    /// Until something happens.
+    Forever,
+}
+
+/// One thing that happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// Whose.
+    pub token: Token,
+    /// There are bytes, or the end of the stream.
+    pub readable: bool,
+    /// There is room.
+    pub writable: bool,
+    /// The connection broke.
+    pub closed: bool,
+}
+
+/// Epoll and the waker.
+pub struct Reactor {
+    epoll: OwnedFd,
+    waker: Waker,
+    buffer: Vec<epoll::Event>,
+}
+
+impl Reactor {
+    /// A reactor with nothing registered.
+    ///
+    /// # Errors
+    /// When the system has no descriptors left.
+    pub fn new() -> io::Result<Reactor> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        epoll::add(&epoll, &*event, EventData::new_u64(WAKER), EventFlags::IN)?;
+        let waker = Waker { event, pending: Arc::new(AtomicBool::new(false)) };
+        Ok(Reactor { epoll, waker, buffer: Vec::with_capacity(EVENTS_MAX) })
+    }
+
+    /// A handle that wakes this reactor from any thread.
+    pub fn waker(&self) -> Waker {
+        self.waker.clone()
+    }
+
+    /// Starts watching a descriptor.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn register(&self, fd: impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
+        Ok(epoll::add(&self.epoll, fd, EventData::new_u64(token.0), interest.flags())?)
+    }
+
+    /// Changes what is waited for.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn modify(&self, fd: impl AsFd, token: Token, interest: Interest) -> io::Result<()> {
+        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(token.0), interest.flags())?)
+    }
+
+    /// Stops watching a descriptor. Closing it does the same.
+    pub fn deregister(&self, fd: impl AsFd) {
+        // A descriptor that is not registered needs nothing.
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Waits and fills `events` (cleared first). Wakes by the waker are taken here and show only as an
+    /// early return.
+    ///
+    /// # Errors
+    /// What the system says; interruption by a signal is no error.
+    pub fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
+        events.clear();
+        self.buffer.clear();
+        let limit = match wait {
+            Wait::Now => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
+            Wait::AtMost(time) => {
+                Some(Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }))
+            }
+            Wait::Forever => None,
+        };
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut self.buffer),
+            limit.as_ref(),
+        ) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        for event in &self.buffer {
+            let (token, flags) = (event.data.u64(), event.flags);
+            if token == WAKER {
+                self.waker.drain();
+                continue;
+            }
+            let closed = flags.intersects(EventFlags::HUP | EventFlags::ERR);
+            events.push(Event {
+                token: Token(token),
+                readable: closed || flags.intersects(EventFlags::IN | EventFlags::RDHUP),
+                writable: flags.contains(EventFlags::OUT),
+                closed,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Wakes a reactor; further wakes before it has woken cost no system call.
+#[derive(Clone)]
+pub struct Waker {
+    event: Arc<OwnedFd>,
+    pending: Arc<AtomicBool>,
+}
+
+impl Waker {
+    /// Wakes.
+    pub fn wake(&self) {
+        if !self.pending.swap(true, Ordering::AcqRel) {
+            // The counter cannot overflow: at most one wake is pending.
+            let _ = rustix::io::write(&*self.event, &1u64.to_ne_bytes());
+        }
+    }
+
+    fn drain(&self) {
+        let mut count = [0u8; 8];
+        let _ = rustix::io::read(&*self.event, &mut count);
+        self.pending.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wakes_once_for_many_wakes() {
+        let mut reactor = Reactor::new().unwrap();
+        let waker = reactor.waker();
+        let mut events = Vec::new();
+        for _ in 0..3 {
+            waker.wake();
+        }
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        assert!(events.is_empty());
+        let started = std::time::Instant::now();
+        reactor.poll(Wait::AtMost(Duration::from_millis(5)), &mut events).unwrap();
+        assert!(started.elapsed() >= Duration::from_millis(4), "the wake was not taken");
+    }
+}

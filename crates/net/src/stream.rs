@@ -1,0 +1,129 @@
+//! One connection: a non-blocking TCP or unix stream. It moves bytes and knows nothing of what they mean.
+
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, sockopt};
+
+/// Who is at the other end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A unix socket, by the path of the listener.
+    Unix(String),
+}
+
+impl PeerAddr {
+    /// Whether the peer is on this machine.
+    pub fn is_local(&self) -> bool {
+        match self {
+            PeerAddr::Tcp(addr) => match addr.ip() {
+                IpAddr::V4(ip) => ip.is_loopback(),
+                IpAddr::V6(ip) => {
+                    ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback())
+                }
+            },
+            PeerAddr::Unix(_) => true,
+        }
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            PeerAddr::Tcp(addr) => write!(f, "{addr}"),
+            PeerAddr::Unix(path) => write!(f, "{path}:0"),
+        }
+    }
+}
+
+/// How a read ended.
+#[derive(Debug)]
+pub enum ReadOutcome {
+    /// This many bytes were read.
+    Bytes(usize),
+    /// Nothing there now.
+    WouldBlock,
+    /// The peer is done.
+    Closed,
+    /// The connection broke.
+    Failed(io::Error),
+}
+
+/// How a write ended.
+#[derive(Debug)]
+pub enum WriteOutcome {
+    /// This many bytes went out; fewer than given = no more room now.
+    Bytes(usize),
+    /// The connection broke.
+    Failed(io::Error),
+}
+
+/// See the head of this file.
+pub struct Stream {
+    fd: OwnedFd,
+    peer: PeerAddr,
+    local: String,
+}
+
+impl Stream {
+    pub(crate) fn new(fd: OwnedFd, peer: PeerAddr, local: String) -> Stream {
+        if let PeerAddr::Tcp(_) = peer {
+            // Replies are written once a turn: waiting for more would only delay them.
+            let _ = sockopt::set_tcp_nodelay(&fd, true);
+        }
+        Stream { fd, peer, local }
+    }
+
+    /// The peer.
+    pub fn peer(&self) -> &PeerAddr {
+        &self.peer
+    }
+
+    /// Our own address, as text.
+    pub fn local(&self) -> &str {
+        &self.local
+    }
+
+    /// Probes a silent peer after this time (0 = never), as redis.conf's `tcp-keepalive` says.
+    pub fn set_keepalive(&self, idle_s: u32) {
+        if let (PeerAddr::Tcp(_), true) = (&self.peer, idle_s > 0) {
+            // A peer that cannot be probed is only found out later: not worth refusing it.
+            let _ = sockopt::set_socket_keepalive(&self.fd, true);
+            let _ = sockopt::set_tcp_keepidle(&self.fd, Duration::from_secs(idle_s.into()));
+            let gap = Duration::from_secs((idle_s / 3).max(1).into());
+            let _ = sockopt::set_tcp_keepintvl(&self.fd, gap);
+            let _ = sockopt::set_tcp_keepcnt(&self.fd, 3);
+        }
+    }
+
+    /// Reads into a buffer.
+    pub fn read(&self, buffer: &mut [u8]) -> ReadOutcome {
+        match rustix::net::recv(&self.fd, buffer, RecvFlags::empty()) {
+            Ok((_, 0)) => ReadOutcome::Closed,
+            Ok((_, count)) => ReadOutcome::Bytes(count),
+            Err(Errno::AGAIN | Errno::INTR) => ReadOutcome::WouldBlock,
+            Err(error) => ReadOutcome::Failed(error.into()),
+        }
+    }
+
+    /// Writes as much as fits.
+    pub fn write(&self, bytes: &[u8]) -> WriteOutcome {
+        match rustix::net::send(&self.fd, bytes, SendFlags::NOSIGNAL) {
+            Ok(count) => WriteOutcome::Bytes(count),
+            Err(Errno::AGAIN | Errno::INTR) => WriteOutcome::Bytes(0),
+            Err(error) => WriteOutcome::Failed(error.into()),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
