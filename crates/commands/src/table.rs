@@ -91,7 +91,7 @@ impl Group {
 
 /// Flags of a command, a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub struct Flags(u32);
+pub struct Flags(pub u32);
 
 macro_rules! flags {
     ($($constant:ident = $bit:literal, $name:expr, $doc:literal;)*) => {

@@ -2,6 +2,7 @@
 //! descriptors and tokens, never what is behind them.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +72,6 @@ pub struct Event {
 pub struct Reactor {
     epoll: OwnedFd,
     waker: Waker,
-    buffer: Vec<epoll::Event>,
 }
 
 impl Reactor {
@@ -84,7 +84,7 @@ impl Reactor {
         let event = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
         epoll::add(&epoll, &*event, EventData::new_u64(WAKER), EventFlags::IN)?;
         let waker = Waker { event, pending: Arc::new(AtomicBool::new(false)) };
-        Ok(Reactor { epoll, waker, buffer: Vec::with_capacity(EVENTS_MAX) })
+        Ok(Reactor { epoll, waker })
     }
 
     /// A handle that wakes this reactor from any thread.
@@ -121,7 +121,7 @@ impl Reactor {
     /// What the system says; interruption by a signal is no error.
     pub fn poll(&mut self, wait: Wait, events: &mut Vec<Event>) -> io::Result<()> {
         events.clear();
-        self.buffer.clear();
+        let mut buffer = [const { MaybeUninit::<epoll::Event>::uninit() }; EVENTS_MAX];
         let limit = match wait {
             Wait::Now => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
             Wait::AtMost(time) => {
@@ -129,16 +129,12 @@ impl Reactor {
             }
             Wait::Forever => None,
         };
-        match epoll::wait(
-            &self.epoll,
-            rustix::buffer::spare_capacity(&mut self.buffer),
-            limit.as_ref(),
-        ) {
-            Ok(_) => {}
+        let found = match epoll::wait(&self.epoll, &mut buffer, limit.as_ref()) {
+            Ok((found, _)) => found,
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(error.into()),
-        }
-        for event in &self.buffer {
+        };
+        for event in found {
             let (token, flags) = (event.data.u64(), event.flags);
             if token == WAKER {
                 self.waker.drain();

@@ -1,1 +1,18 @@
-//! Placeholder head, replaced with the crate's first content.
+//! The server: workers with their event loops, sessions, dispatch, control commands. The only crate
+//! that meets the operating system for the data path, and the only one that reads configuration.
+
+pub mod blocking;
+pub mod client;
+pub mod control;
+pub mod dispatch;
+pub mod options;
+pub mod pubsub;
+pub mod registry;
+pub mod shared;
+pub mod startup;
+pub mod stats;
+pub mod transactions;
+pub mod worker;
+
+pub use options::Options;
+pub use shared::{MemoryProbe, Server};

@@ -218,6 +218,19 @@ impl Keyspace {
         View::new(self, settings, db, now, true)
     }
 
+    /// A view of one whole slot, for a sweep.
+    pub fn view_slot<'k>(
+        &'k self,
+        settings: &'k Settings,
+        db: DbIndex,
+        slot: u16,
+        now: Millis,
+    ) -> View<'k> {
+        let mut view = View::new(self, settings, db, now, false);
+        view.lock(db, slot);
+        view
+    }
+
     /// Locks the slots of keys in several databases (a transaction with SELECT inside).
     pub fn view_many<'k>(
         &'k self,
@@ -627,6 +640,37 @@ impl<'k> View<'k> {
         }
     }
 
+    /// Deletes the records of a locked slot that are due, and marks anew those that were only looked at
+    /// early. Touches no record whose mark is not due.
+    pub fn sweep(&mut self, slot: u16, due: &expiry::Due) {
+        /// Records looked at in one go; the rest is found by the next sweep.
+        const LOOK_MAX: usize = 4096;
+        let now = self.now;
+        let Some(guard) = self.guard(slot) else { return };
+        let mut gone: Vec<Vec<u8>> = Vec::new();
+        {
+            let Some((_, _, data)) = self.guards.get_mut(guard) else { return };
+            if data.volatile == 0 {
+                return;
+            }
+            let mut places = Vec::new();
+            data.table.places_by_mark(LOOK_MAX, |mark| due.has(mark), &mut places);
+            for place in places {
+                let record = data.table.at(place);
+                if is_due(record, now) {
+                    gone.push(record.key().to_vec());
+                } else {
+                    let mark = expiry::mark(record.deadline(), now);
+                    data.table.set_mark(place, mark);
+                }
+            }
+        }
+        for key in gone {
+            // Looking at a record that is due deletes it.
+            self.live(&key);
+        }
+    }
+
     /// A random live key of the selected database.
     pub fn random_key(&mut self, rng: &mut Rng) -> Option<Vec<u8>> {
         for _ in 0..100 {
@@ -704,13 +748,6 @@ impl<'k> View<'k> {
                 None
             }
         }
-    }
-
-    /// Deletes a record that is due, and says so.
-    pub(crate) fn expire_key(&mut self, key: &[u8]) -> bool {
-        let before = self.tally.expired;
-        self.live(key);
-        self.tally.expired > before
     }
 
     fn expire(&mut self, spot: Spot, key: &[u8]) {

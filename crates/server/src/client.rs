@@ -1,0 +1,159 @@
+//! One connection's state on its worker: what it sent, what it is owed, how it stands. It knows no
+//! socket events and no command; the worker and the dispatcher do.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use larder_base::time::Millis;
+use larder_net::Stream;
+use larder_protocol::reply::Version;
+use larder_protocol::request::RequestParser;
+use larder_store::DbIndex;
+
+use crate::blocking::Waiter;
+
+/// A request kept for later (MULTI, blocking): its arguments, owned.
+pub type OwnedArgs = Vec<Vec<u8>>;
+
+/// A transaction being queued.
+#[derive(Default)]
+pub struct Multi {
+    /// The commands, in order.
+    pub queue: Vec<OwnedArgs>,
+    /// A command was refused: EXEC will refuse all.
+    pub broken: bool,
+}
+
+/// Which replies the client wants (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplyMode {
+    /// All.
+    On,
+    /// None.
+    Off,
+    /// Not the reply of the next command.
+    SkipNext,
+    /// Not the reply of this command.
+    Skipping,
+}
+
+/// See the head of this file.
+pub struct Client {
+    /// The connection.
+    pub stream: Stream,
+    /// Server-wide number, never used again.
+    pub id: u64,
+    /// Bytes received and not yet consumed.
+    pub input: Vec<u8>,
+    /// How far the first request in `input` is parsed.
+    pub parser: RequestParser,
+    /// Bytes to send.
+    pub out: Vec<u8>,
+    /// The reactor watches for room to write.
+    pub writing: bool,
+    /// Selected database.
+    pub db: DbIndex,
+    /// Protocol version.
+    pub version: Version,
+    /// Has given the password, or none is needed.
+    pub authenticated: bool,
+    /// CLIENT SETNAME.
+    pub name: Vec<u8>,
+    /// CLIENT SETINFO.
+    pub lib: (Vec<u8>, Vec<u8>),
+    /// The open transaction.
+    pub multi: Option<Multi>,
+    /// Set when a watched key changed.
+    pub watch: Option<Arc<AtomicBool>>,
+    /// Watched keys.
+    pub watched: Vec<(DbIndex, Vec<u8>)>,
+    /// What it waits for.
+    pub waiting: Option<Arc<Waiter>>,
+    /// Channels, patterns and shard channels.
+    pub subscriptions: [HashSet<Vec<u8>>; 3],
+    /// CLIENT REPLY.
+    pub reply_mode: ReplyMode,
+    /// CLIENT NO-TOUCH.
+    pub no_touch: bool,
+    /// Close when everything is sent.
+    pub closing: bool,
+    /// When it connected.
+    pub since: Millis,
+    /// When it last sent something.
+    pub active: Millis,
+    /// Name of the last command.
+    pub last_command: &'static str,
+}
+
+impl Client {
+    /// A fresh connection.
+    pub fn new(stream: Stream, id: u64, authenticated: bool, now: Millis) -> Client {
+        Client {
+            stream,
+            id,
+            input: Vec::new(),
+            parser: RequestParser::default(),
+            out: Vec::new(),
+            writing: false,
+            db: DbIndex(0),
+            version: Version::Resp2,
+            authenticated,
+            name: Vec::new(),
+            lib: (Vec::new(), Vec::new()),
+            multi: None,
+            watch: None,
+            watched: Vec::new(),
+            waiting: None,
+            subscriptions: Default::default(),
+            reply_mode: ReplyMode::On,
+            no_touch: false,
+            closing: false,
+            since: now,
+            active: now,
+            last_command: "NULL",
+        }
+    }
+
+    /// How many channels, patterns and shard channels it listens to.
+    pub fn subscription_count(&self) -> usize {
+        self.subscriptions.iter().map(HashSet::len).sum()
+    }
+
+    /// The line of CLIENT LIST.
+    pub fn describe(&self, now: Millis) -> String {
+        let flags = match (self.waiting.is_some(), self.multi.is_some(), self.subscription_count())
+        {
+            (true, _, _) => "b",
+            (_, true, _) => "x",
+            (_, _, 1..) => "P",
+            _ => "N",
+        };
+        let multi = self.multi.as_ref().map_or(-1, |m| i64::try_from(m.queue.len()).unwrap_or(0));
+        format!(
+            "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
+             multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} \
+             tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+            self.id,
+            self.stream.peer(),
+            self.stream.local(),
+            String::from_utf8_lossy(&self.name),
+            now.since(self.since) / 1000,
+            now.since(self.active) / 1000,
+            flags,
+            self.db.0,
+            self.subscriptions[0].len(),
+            self.subscriptions[1].len(),
+            self.subscriptions[2].len(),
+            multi,
+            self.input.len(),
+            self.input.capacity() - self.input.len(),
+            self.out.len(),
+            self.input.capacity() + self.out.capacity() + size_of::<Client>(),
+            self.last_command,
+            if self.version == Version::Resp3 { 3 } else { 2 },
+            String::from_utf8_lossy(&self.lib.0),
+            String::from_utf8_lossy(&self.lib.1),
+        )
+    }
+}

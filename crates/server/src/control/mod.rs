@@ -1,0 +1,87 @@
+//! The server's own commands: connection, server, pub/sub, transactions. A row and a function each, in
+//! the file of their theme; they see the session and, in the exclusive section, everybody's.
+
+pub mod connection;
+pub mod pubsub;
+pub mod server;
+
+use larder_commands::{Args, Command, Fault};
+use larder_protocol::reply::Reply;
+
+use crate::client::Client;
+use crate::dispatch::{Others, Turn};
+
+/// The surroundings of one control command.
+pub struct Session<'s, 'w, 'g> {
+    /// The worker's part.
+    pub turn: &'s mut Turn<'w>,
+    /// Who asks.
+    pub client: &'s mut Client,
+    /// The client's token on this worker.
+    pub token: u64,
+    /// All workers' states, in the exclusive section; the asking client is not in them.
+    pub others: Option<&'s mut Others<'g>>,
+}
+
+impl Session<'_, '_, '_> {
+    /// The reply being written.
+    pub fn reply(&mut self) -> Reply<'_> {
+        Reply::new(&mut self.client.out, self.client.version)
+    }
+}
+
+/// The function behind a control command.
+pub type ControlFn =
+    for<'s, 'w, 'g, 'x, 'b> fn(&'x mut Session<'s, 'w, 'g>, Args<'b>) -> Result<(), Fault>;
+
+/// A control command: its row, its function, and whether it runs in the exclusive section.
+pub struct ControlCommand {
+    /// The row.
+    pub command: Command,
+    /// The function.
+    pub run: ControlFn,
+    /// Needs the exclusive section.
+    pub exclusive: bool,
+}
+
+impl ControlCommand {
+    /// One that runs on its own worker alone.
+    pub const fn new(command: Command, run: ControlFn) -> ControlCommand {
+        ControlCommand { command, run, exclusive: false }
+    }
+
+    /// One that runs in the exclusive section.
+    pub const fn exclusive(command: Command, run: ControlFn) -> ControlCommand {
+        ControlCommand { command, run, exclusive: true }
+    }
+}
+
+/// All control commands.
+pub fn commands() -> impl Iterator<Item = &'static ControlCommand> {
+    [connection::COMMANDS, server::COMMANDS, pubsub::COMMANDS, crate::transactions::COMMANDS]
+        .into_iter()
+        .flatten()
+}
+
+/// What a RESP2 connection may do while it is subscribed.
+pub fn allowed_when_subscribed(name: &str) -> bool {
+    matches!(
+        name,
+        "subscribe"
+            | "unsubscribe"
+            | "psubscribe"
+            | "punsubscribe"
+            | "ssubscribe"
+            | "sunsubscribe"
+            | "ping"
+            | "quit"
+            | "reset"
+    )
+}
+
+/// The error for a subcommand that does not exist.
+pub fn unknown_subcommand(args: Args<'_>) -> Fault {
+    let name = String::from_utf8_lossy(args.at(0)).to_ascii_uppercase();
+    let sub: String = String::from_utf8_lossy(args.at(1)).chars().take(128).collect();
+    Fault::new(format!("ERR unknown subcommand '{sub}'. Try {name} HELP."))
+}

@@ -1,0 +1,847 @@
+//! Server commands: INFO, CONFIG, COMMAND, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
+//! SHUTDOWN, DEBUG, MEMORY USAGE.
+
+use std::fmt::Write as _;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use larder_base::glob;
+use larder_commands::{Args, Begin, Command, Fault, Find, Flags, Group, KeySpec};
+use larder_protocol::reply::Reply;
+use larder_store::DbIndex;
+
+use super::{ControlCommand, Session, unknown_subcommand};
+use crate::options;
+use crate::stats::{CommandStats, Stats};
+
+/// The Redis version whose behaviour clients may expect.
+pub const REDIS_VERSION: &str = "7.2.4";
+
+const BASE: Command = Command { ..Command::control(Group::Server) };
+const OPEN: Flags = Flags::LOADING.or(Flags::STALE);
+const FLUSH: Command = Command {
+    arity: -1,
+    flags: Flags::WRITE,
+    categories: &["@keyspace", "@dangerous"],
+    complexity: "O(N) where N is the number of keys",
+    usage: "[ASYNC | SYNC]",
+    ..BASE
+};
+
+/// The rows.
+pub const COMMANDS: &[ControlCommand] = &[
+    ControlCommand::new(
+        Command {
+            name: "dbsize",
+            flags: Flags::READONLY.or(Flags::FAST),
+            categories: &["@keyspace"],
+            summary: "Number of keys in the selected database.",
+            ..BASE
+        },
+        dbsize,
+    ),
+    ControlCommand::exclusive(
+        Command { name: "flushdb", summary: "Removes all keys of the selected database.", ..FLUSH },
+        |session, args| flush(session, args, false),
+    ),
+    ControlCommand::exclusive(
+        Command { name: "flushall", summary: "Removes all keys of all databases.", ..FLUSH },
+        |session, args| flush(session, args, true),
+    ),
+    ControlCommand::exclusive(
+        Command {
+            name: "swapdb",
+            arity: 3,
+            since: "4.0.0",
+            flags: Flags::WRITE.or(Flags::FAST),
+            categories: &["@keyspace", "@dangerous"],
+            complexity: "O(N) where N is the count of clients watching or blocking on keys from both databases.",
+            summary: "Exchanges two databases.",
+            usage: "index1 index2",
+            ..BASE
+        },
+        swapdb,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "time",
+            since: "2.6.0",
+            flags: OPEN.or(Flags::FAST),
+            summary: "The server's time: seconds and microseconds.",
+            ..BASE
+        },
+        time,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "role",
+            since: "2.8.12",
+            flags: Flags::NOSCRIPT.or(OPEN).or(Flags::FAST),
+            categories: &["@admin", "@dangerous"],
+            summary: "The part that this server plays in replication.",
+            ..BASE
+        },
+        |session, _| {
+            let mut reply = session.reply();
+            reply.array(3);
+            reply.bulk(b"master");
+            reply.integer(0);
+            reply.array(0);
+            Ok(())
+        },
+    ),
+    ControlCommand::new(
+        Command {
+            name: "wait",
+            arity: 3,
+            since: "3.0.0",
+            group: Group::Generic,
+            flags: Flags::NOSCRIPT,
+            categories: &["@connection", "@blocking"],
+            summary: "Waits until writes reached replicas; without replicas the answer is 0 at once.",
+            usage: "numreplicas timeout",
+            ..BASE
+        },
+        wait,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "lolwut",
+            arity: -1,
+            since: "5.0.0",
+            flags: Flags::READONLY.or(Flags::FAST),
+            summary: "A picture and the version.",
+            usage: "[VERSION version]",
+            ..BASE
+        },
+        |session, _| {
+            let text = format!("  ____\n |    |  Larder {}\n |____|\n", env!("CARGO_PKG_VERSION"));
+            session.reply().verbatim(text.as_bytes());
+            Ok(())
+        },
+    ),
+    ControlCommand::exclusive(
+        Command {
+            name: "info",
+            arity: -1,
+            flags: OPEN,
+            categories: &["@dangerous"],
+            summary: "Facts and figures of the server, in sections.",
+            usage: "[section [section ...]]",
+            ..BASE
+        },
+        info,
+    ),
+    ControlCommand::exclusive(
+        Command {
+            name: "config",
+            arity: -2,
+            since: "2.0.0",
+            complexity: "Depends on subcommand.",
+            summary: "Reads and changes the configuration.",
+            subcommands: CONFIG,
+            ..BASE
+        },
+        config,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "command",
+            arity: -1,
+            since: "2.8.13",
+            flags: OPEN,
+            categories: &["@connection"],
+            complexity: "O(N) where N is the total number of commands",
+            summary: "Describes the commands.",
+            subcommands: COMMAND,
+            ..BASE
+        },
+        command,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "shutdown",
+            arity: -1,
+            flags: Flags::ADMIN
+                .or(Flags::NOSCRIPT)
+                .or(OPEN)
+                .or(Flags::NO_MULTI)
+                .or(Flags::ALLOW_BUSY),
+            summary: "Ends the server.",
+            usage: "[NOSAVE | SAVE] [NOW] [FORCE] [ABORT]",
+            ..BASE
+        },
+        shutdown,
+    ),
+    ControlCommand::exclusive(
+        Command {
+            name: "debug",
+            arity: -2,
+            flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(OPEN).or(Flags::PROTECTED),
+            complexity: "Depends on subcommand.",
+            summary: "For tests.",
+            ..BASE
+        },
+        debug,
+    ),
+    ControlCommand::exclusive(
+        Command {
+            name: "memory",
+            arity: -2,
+            since: "4.0.0",
+            complexity: "Depends on subcommand.",
+            summary: "Asks about memory.",
+            subcommands: MEMORY,
+            ..BASE
+        },
+        memory,
+    ),
+];
+
+const CONFIG_SUB: Command =
+    Command { flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(OPEN), ..Command::control(Group::Server) };
+const CONFIG: &[Command] = &[
+    Command {
+        name: "get",
+        arity: -3,
+        since: "2.0.0",
+        summary: "Values of options.",
+        usage: "parameter [parameter ...]",
+        ..CONFIG_SUB
+    },
+    Command {
+        name: "set",
+        arity: -4,
+        since: "2.0.0",
+        summary: "Changes options.",
+        usage: "parameter value [parameter value ...]",
+        ..CONFIG_SUB
+    },
+    Command {
+        name: "resetstat",
+        arity: 2,
+        since: "2.0.0",
+        summary: "Sets the counters back.",
+        ..CONFIG_SUB
+    },
+];
+
+const COMMAND_SUB: Command =
+    Command { flags: OPEN, categories: &["@connection"], ..Command::control(Group::Server) };
+const COMMAND: &[Command] = &[
+    Command {
+        name: "count",
+        arity: 2,
+        since: "2.8.13",
+        summary: "Number of commands.",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "info",
+        arity: -2,
+        since: "2.8.13",
+        summary: "Describes some commands.",
+        usage: "[command-name [command-name ...]]",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "list",
+        arity: -2,
+        since: "7.0.0",
+        summary: "Names of the commands.",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "docs",
+        arity: -2,
+        since: "7.0.0",
+        summary: "Documentation of commands.",
+        usage: "[command-name [command-name ...]]",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "getkeys",
+        arity: -3,
+        since: "2.8.13",
+        summary: "The keys in a request.",
+        usage: "command [arg [arg ...]]",
+        ..COMMAND_SUB
+    },
+];
+
+const MEMORY: &[Command] = &[Command {
+    name: "usage",
+    arity: -3,
+    since: "4.0.0",
+    flags: Flags::READONLY,
+    keys: &[KeySpec::one(2, "RO")],
+    complexity: "O(N) where N is the number of samples.",
+    summary: "Bytes that a key and its value hold.",
+    usage: "key [SAMPLES count]",
+    ..Command::control(Group::Server)
+}];
+
+fn dbsize(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    let count = session.turn.server.keyspace.len(session.client.db);
+    session.reply().count(count);
+    Ok(())
+}
+
+fn wait(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    args.i64(1)?;
+    let timeout =
+        args.i64(2).map_err(|_| Fault::text("ERR timeout is not an integer or out of range"))?;
+    if timeout < 0 {
+        return Err(Fault::text("ERR timeout is negative"));
+    }
+    session.reply().integer(0);
+    Ok(())
+}
+
+fn flush(session: &mut Session<'_, '_, '_>, args: Args<'_>, all: bool) -> Result<(), Fault> {
+    if args.len() > 2 || (args.len() == 2 && !args.is(1, "ASYNC") && !args.is(1, "SYNC")) {
+        return Err(Fault::SYNTAX);
+    }
+    let server = session.turn.server;
+    let count = if all { server.keyspace.databases() } else { 1 };
+    for number in 0..count {
+        let db = if all { DbIndex(u8::try_from(number).unwrap_or(0)) } else { session.client.db };
+        touch_all_watchers(session, db, true);
+        let trash = server.keyspace.flush(db);
+        session.turn.stats.dirty += trash.len() as u64;
+        if !trash.is_empty() {
+            std::thread::spawn(move || drop(trash));
+        }
+    }
+    session.reply().ok();
+    Ok(())
+}
+
+/// Watched keys of a database that goes away: those that exist count as changed.
+fn touch_all_watchers(session: &Session<'_, '_, '_>, db: DbIndex, only_existing: bool) {
+    let server = session.turn.server;
+    let watched: Vec<Box<[u8]>> = {
+        let watch = server.watch.lock();
+        watch.keys().filter(|(at, _)| *at == db).map(|(_, key)| key.clone()).collect()
+    };
+    for key in watched {
+        let mut view = server.keyspace.view_all(&server.settings, db, session.turn.now);
+        let there = view.contains(&key);
+        drop(view);
+        if there || !only_existing {
+            crate::transactions::touch_watchers(server, db, &key);
+        }
+    }
+}
+
+fn swapdb(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let count = session.turn.server.keyspace.databases();
+    let index = |at: usize, which: &'static str| -> Result<DbIndex, Fault> {
+        let number =
+            args.i64(at).map_err(|_| Fault::new(format!("ERR invalid {which} DB index")))?;
+        u8::try_from(number)
+            .ok()
+            .filter(|db| usize::from(*db) < count)
+            .map(DbIndex)
+            .ok_or(Fault::text("ERR DB index is out of range"))
+    };
+    let (a, b) = (index(1, "first")?, index(2, "second")?);
+    touch_all_watchers(session, a, true);
+    touch_all_watchers(session, b, true);
+    session.turn.server.keyspace.swap(a, b);
+    touch_all_watchers(session, a, true);
+    touch_all_watchers(session, b, true);
+    session.reply().ok();
+    Ok(())
+}
+
+fn time(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO);
+    let mut reply = session.reply();
+    reply.array(2);
+    reply.bulk(since.as_secs().to_string().as_bytes());
+    reply.bulk(since.subsec_micros().to_string().as_bytes());
+    Ok(())
+}
+
+fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    for at in 1..args.len() {
+        if args.is(at, "SAVE") {
+            return Err(Fault::text("ERR persistence is not supported yet: use SHUTDOWN NOSAVE"));
+        }
+        if args.is(at, "ABORT") {
+            return Err(Fault::text("ERR No shutdown in progress."));
+        }
+        if !args.is(at, "NOSAVE") && !args.is(at, "NOW") && !args.is(at, "FORCE") {
+            return Err(Fault::SYNTAX);
+        }
+    }
+    session.turn.server.stop();
+    session.client.closing = true;
+    Ok(())
+}
+
+fn debug(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if args.is(1, "SLEEP") && args.len() == 3 {
+        let seconds = args.f64(2)?.clamp(0.0, 3600.0);
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        session.reply().ok();
+        return Ok(());
+    }
+    if args.is(1, "JMAP") || args.is(1, "SET-ACTIVE-EXPIRE") {
+        return Err(Fault::text("ERR this DEBUG subcommand is not supported yet"));
+    }
+    Err(unknown_subcommand(args))
+}
+
+fn memory(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if !args.is(1, "USAGE") {
+        return Err(unknown_subcommand(args));
+    }
+    if args.len() != 3 && !(args.len() == 5 && args.is(3, "SAMPLES")) {
+        return Err(Fault::SYNTAX);
+    }
+    let server = session.turn.server;
+    let mut view = server.keyspace.view_all(&server.settings, session.client.db, session.turn.now);
+    let usage = view.record(args.at(2)).map(|record| record.memory_usage());
+    drop(view);
+    match usage {
+        // The table's share of a key is about 15 bytes.
+        Some(bytes) => session.reply().count(bytes + 15),
+        None => session.reply().null(),
+    }
+    Ok(())
+}
+
+fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
+    let Some(row) = CONFIG.iter().find(|row| row.name == name) else {
+        return Err(unknown_subcommand(args));
+    };
+    if !row.fits(args.len()) {
+        return Err(Fault::arity(&format!("config|{name}")));
+    }
+    match row.name {
+        "get" => config_get(session, args),
+        "set" => return config_set(session, args),
+        _ => {
+            *session.turn.stats = Stats::default();
+            session.turn.commands.fill(CommandStats::default());
+            for state in session.others.iter_mut().flat_map(|others| others.iter_mut()) {
+                state.stats = Stats::default();
+                state.commands.fill(CommandStats::default());
+            }
+            session.reply().ok();
+        }
+    }
+    Ok(())
+}
+
+fn config_get(session: &mut Session<'_, '_, '_>, args: Args<'_>) {
+    let options = session.turn.server.options.read().clone();
+    let wanted = |name: &str| {
+        args.from(2).iter().any(|p| *p == b"*" || glob::matches_nocase(p, name.as_bytes()))
+    };
+    let names = options::NAMES.iter().chain(&["save", "appendonly"]);
+    let found: Vec<(&str, String)> = names
+        .filter(|name| wanted(name))
+        .filter_map(|name| Some((*name, options.get(name)?)))
+        .collect();
+    let mut reply = session.reply();
+    reply.map(found.len());
+    for (name, value) in found {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+}
+
+/// Options that may change while the server runs.
+const MUTABLE: &[&str] = &[
+    "requirepass",
+    "maxclients",
+    "timeout",
+    "tcp-keepalive",
+    "maxmemory",
+    "protected-mode",
+    "save",
+    "appendonly",
+];
+
+fn config_set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if !args.len().is_multiple_of(2) {
+        return Err(Fault::arity("config|set"));
+    }
+    let server = session.turn.server;
+    let mut fresh = server.options.read().clone();
+    for pair in args.from(2).chunks(2) {
+        let [name, value] = pair else { continue };
+        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
+        if fresh.get(&name).is_none() {
+            return Err(Fault::new(format!(
+                "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
+            )));
+        }
+        let refuse = |reason: &str| {
+            Fault::new(format!(
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
+            ))
+        };
+        if !MUTABLE.contains(&name.as_str()) {
+            return Err(refuse("can't set immutable config"));
+        }
+        let value = String::from_utf8_lossy(value).into_owned();
+        fresh.set(&name, &[value]).map_err(|reason| refuse(&reason))?;
+    }
+    server
+        .maxmemory
+        .store(usize::try_from(fresh.maxmemory).unwrap_or(usize::MAX), Ordering::Release);
+    server.protected.store(!fresh.requirepass.is_empty(), Ordering::Release);
+    *server.options.write() = fresh;
+    session.reply().ok();
+    Ok(())
+}
+
+fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let server = session.turn.server;
+    let mut stats = *session.turn.stats;
+    let (mut clients, mut blocked) = (1, 0);
+    let mut commands = session.turn.commands.clone();
+    for state in session.others.iter().flat_map(|others| others.iter()) {
+        stats.add(&state.stats);
+        for client in state.clients.iter().filter_map(|seat| seat.client.as_ref()) {
+            clients += 1;
+            blocked += usize::from(client.waiting.is_some());
+        }
+        for (sum, one) in commands.iter_mut().zip(&state.commands) {
+            sum.calls += one.calls;
+            sum.failed += one.failed;
+            sum.rejected += one.rejected;
+        }
+    }
+    let sections: Vec<String> =
+        args.from(1).iter().map(|s| String::from_utf8_lossy(s).to_ascii_lowercase()).collect();
+    let all = sections.iter().any(|s| s == "all" || s == "everything");
+    let usual = sections.is_empty() || sections.iter().any(|s| s == "default");
+    let wants = |name: &str, by_default: bool| {
+        all || (usual && by_default) || sections.iter().any(|s| s == name)
+    };
+    let mut text = String::new();
+    let now = session.turn.now;
+    let uptime = now.since(server.started) / 1000;
+    let options = server.options.read().clone();
+    let mut section =
+        |name: &str, by_default: bool, body: &dyn Fn(&mut String) -> std::fmt::Result| {
+            if wants(&name.to_ascii_lowercase(), by_default) {
+                if !text.is_empty() {
+                    text.push_str("\r\n");
+                }
+                text.push_str(&format!("# {name}\r\n"));
+                // Writing to a String cannot fail.
+                let _ = body(&mut text);
+            }
+        };
+    section("Server", true, &|t| {
+        write!(
+            t,
+            "redis_version:{REDIS_VERSION}\r\nlarder_version:{}\r\n",
+            env!("CARGO_PKG_VERSION")
+        )?;
+        write!(
+            t,
+            "redis_mode:standalone\r\nos:Linux\r\narch_bits:64\r\nmultiplexing_api:epoll\r\n"
+        )?;
+        write!(t, "process_id:{}\r\nrun_id:{}\r\n", std::process::id(), server.run_id)?;
+        write!(t, "tcp_port:{}\r\nuptime_in_seconds:{uptime}\r\n", options.port)?;
+        write!(t, "uptime_in_days:{}\r\nworkers:{}\r\n", uptime / 86_400, server.workers.len())
+    });
+    section("Clients", true, &|t| {
+        write!(t, "connected_clients:{clients}\r\nmaxclients:{}\r\n", options.maxclients)?;
+        write!(t, "blocked_clients:{blocked}\r\n")
+    });
+    section("Memory", true, &|t| {
+        let used = (server.memory.used)();
+        let resident = resident_bytes();
+        write!(t, "used_memory:{used}\r\nused_memory_rss:{resident}\r\n")?;
+        write!(t, "maxmemory:{}\r\nmaxmemory_policy:noeviction\r\n", options.maxmemory)?;
+        let ratio = resident as f64 / used.max(1) as f64;
+        write!(
+            t,
+            "mem_fragmentation_ratio:{ratio:.2}\r\nmem_allocator:{}\r\n",
+            server.memory.allocator
+        )
+    });
+    section("Persistence", true, &|t| {
+        write!(
+            t,
+            "loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\n"
+        )?;
+        write!(t, "aof_enabled:0\r\naof_last_write_status:ok\r\n")
+    });
+    section("Stats", true, &|t| {
+        write!(t, "total_connections_received:{}\r\n", stats.connections)?;
+        write!(t, "total_commands_processed:{}\r\n", stats.commands)?;
+        write!(
+            t,
+            "total_net_input_bytes:{}\r\ntotal_net_output_bytes:{}\r\n",
+            stats.bytes_in, stats.bytes_out
+        )?;
+        write!(t, "rejected_connections:{}\r\nexpired_keys:{}\r\n", stats.rejected, stats.expired)?;
+        write!(t, "evicted_keys:0\r\nkeyspace_hits:{}\r\n", stats.hits)?;
+        write!(t, "keyspace_misses:{}\r\ntotal_error_replies:{}\r\n", stats.misses, stats.errors)
+    });
+    section("Replication", true, &|t| {
+        write!(t, "role:master\r\nconnected_slaves:0\r\nmaster_replid:{}\r\n", server.run_id)?;
+        write!(t, "master_repl_offset:0\r\n")
+    });
+    section("Commandstats", false, &|t| {
+        for entry in server.registry.iter() {
+            if let Some(one) = commands.get(entry.number).filter(|one| one.calls > 0) {
+                let name = entry.command.name;
+                write!(t, "cmdstat_{name}:calls={},failed_calls={}\r\n", one.calls, one.failed)?;
+            }
+        }
+        Ok(())
+    });
+    section("Cluster", true, &|t| write!(t, "cluster_enabled:0\r\n"));
+    section("Keyspace", true, &|t| {
+        for number in 0..server.keyspace.databases() {
+            let db = DbIndex(u8::try_from(number).unwrap_or(0));
+            let keys = server.keyspace.len(db);
+            if keys > 0 {
+                let expires = server.keyspace.volatile_len(db);
+                write!(t, "db{number}:keys={keys},expires={expires},avg_ttl=0\r\n")?;
+            }
+        }
+        Ok(())
+    });
+    session.reply().verbatim(text.as_bytes());
+    Ok(())
+}
+
+/// Resident bytes of this process, from /proc; 0 where there is none.
+fn resident_bytes() -> usize {
+    const PAGE: usize = 4096;
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm.split_whitespace().nth(1).and_then(|field| field.parse::<usize>().ok());
+    pages.unwrap_or(0).saturating_mul(PAGE)
+}
+
+fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let registry = &session.turn.server.registry;
+    let mut all: Vec<&'static Command> = registry.iter().map(|entry| entry.command).collect();
+    all.sort_by_key(|command| command.name);
+    if args.len() == 1 {
+        let mut reply = session.reply();
+        reply.array(all.len());
+        for command in all {
+            describe(&mut reply, "", command);
+        }
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
+    let Some(row) = COMMAND.iter().find(|row| row.name == name) else {
+        return Err(unknown_subcommand(args));
+    };
+    if !row.fits(args.len()) {
+        return Err(Fault::arity(&format!("command|{name}")));
+    }
+    let find = |name: &[u8]| registry.find(name).map(|entry| entry.command);
+    match row.name {
+        "count" => session.reply().count(all.len()),
+        "list" => {
+            if args.len() > 2 {
+                return Err(Fault::text("ERR COMMAND LIST filters are not supported yet"));
+            }
+            let mut reply = session.reply();
+            reply.array(all.len());
+            for command in all {
+                reply.bulk(command.name.as_bytes());
+            }
+        }
+        "info" => {
+            let mut reply = session.reply();
+            if args.len() == 2 {
+                reply.array(all.len());
+                for command in all {
+                    describe(&mut reply, "", command);
+                }
+            } else {
+                reply.array(args.len() - 2);
+                for name in args.from(2) {
+                    match find(name) {
+                        Some(command) => describe(&mut reply, "", command),
+                        None => reply.null_array(),
+                    }
+                }
+            }
+        }
+        "docs" => {
+            let chosen: Vec<&Command> = if args.len() == 2 {
+                all
+            } else {
+                args.from(2).iter().filter_map(|name| find(name)).collect()
+            };
+            let mut reply = session.reply();
+            reply.map(chosen.len());
+            for command in chosen {
+                document(&mut reply, "", command);
+            }
+        }
+        _ => return getkeys(session, args),
+    }
+    Ok(())
+}
+
+fn getkeys(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let Some(entry) = session.turn.server.registry.find(args.at(2)) else {
+        return Err(Fault::text("ERR Invalid command specified"));
+    };
+    let inner = Args::new(args.from(2));
+    if entry.command.keys.is_empty() {
+        return Err(Fault::text("ERR The command has no key arguments"));
+    }
+    if !entry.command.fits(inner.len()) {
+        return Err(Fault::text("ERR Invalid number of arguments specified for command"));
+    }
+    let mut positions = Vec::new();
+    entry.command.key_positions(inner, |at| positions.push(at));
+    if positions.is_empty() {
+        return Err(Fault::text("ERR Invalid arguments specified for command"));
+    }
+    let mut reply = session.reply();
+    reply.array(positions.len());
+    for at in positions {
+        reply.bulk(inner.at(at));
+    }
+    Ok(())
+}
+
+/// The ten fields of COMMAND INFO.
+fn describe(reply: &mut Reply<'_>, parent: &str, command: &Command) {
+    let name = full_name(parent, command);
+    reply.array(10);
+    reply.bulk(name.as_bytes());
+    reply.integer(command.arity.into());
+    let mut flags: Vec<&str> = command.flags.names().collect();
+    if command.has_movable_keys() && !flags.contains(&"movablekeys") {
+        flags.push("movablekeys");
+    }
+    reply.set(flags.len());
+    for flag in flags {
+        reply.simple(flag);
+    }
+    let (first, last, step) = command.key_range();
+    reply.integer(first.into());
+    reply.integer(last.into());
+    reply.integer(step.into());
+    let categories = command.all_categories();
+    reply.set(categories.len());
+    for category in categories {
+        reply.simple(category);
+    }
+    reply.array(command.tips.len());
+    for tip in command.tips {
+        reply.bulk(tip.as_bytes());
+    }
+    reply.array(command.keys.len());
+    for spec in command.keys {
+        describe_keys(reply, spec);
+    }
+    reply.array(command.subcommands.len());
+    for sub in command.subcommands {
+        describe(reply, command.name, sub);
+    }
+}
+
+fn full_name(parent: &str, command: &Command) -> String {
+    if parent.is_empty() { command.name.to_owned() } else { format!("{parent}|{}", command.name) }
+}
+
+fn describe_keys(reply: &mut Reply<'_>, spec: &KeySpec) {
+    let number = |reply: &mut Reply<'_>, name: &str, value: i32| {
+        reply.bulk(name.as_bytes());
+        reply.integer(value.into());
+    };
+    reply.map(3);
+    reply.bulk(b"flags");
+    let flags: Vec<&str> = spec.flags.split_whitespace().collect();
+    reply.set(flags.len());
+    for flag in flags {
+        reply.simple(flag);
+    }
+    reply.bulk(b"begin_search");
+    reply.map(2);
+    reply.bulk(b"type");
+    match spec.begin {
+        Begin::Index(at) => {
+            reply.bulk(b"index");
+            reply.bulk(b"spec");
+            reply.map(1);
+            number(reply, "index", at);
+        }
+        Begin::Keyword(word, from) => {
+            reply.bulk(b"keyword");
+            reply.bulk(b"spec");
+            reply.map(2);
+            reply.bulk(b"keyword");
+            reply.bulk(word.as_bytes());
+            number(reply, "startfrom", from);
+        }
+        Begin::Unknown => {
+            reply.bulk(b"unknown");
+            reply.bulk(b"spec");
+            reply.map(0);
+        }
+    }
+    reply.bulk(b"find_keys");
+    reply.map(2);
+    reply.bulk(b"type");
+    match spec.find {
+        Find::Range { last, step, limit } => {
+            reply.bulk(b"range");
+            reply.bulk(b"spec");
+            reply.map(3);
+            number(reply, "lastkey", last);
+            number(reply, "keystep", step);
+            number(reply, "limit", limit);
+        }
+        Find::KeyNum { index, first, step } => {
+            reply.bulk(b"keynum");
+            reply.bulk(b"spec");
+            reply.map(3);
+            number(reply, "keynumidx", index);
+            number(reply, "firstkey", first);
+            number(reply, "keystep", step);
+        }
+        Find::Unknown => {
+            reply.bulk(b"unknown");
+            reply.bulk(b"spec");
+            reply.map(0);
+        }
+    }
+}
+
+/// One entry of COMMAND DOCS.
+fn document(reply: &mut Reply<'_>, parent: &str, command: &Command) {
+    reply.bulk(full_name(parent, command).as_bytes());
+    let subs = command.subcommands;
+    reply.map(if subs.is_empty() { 4 } else { 5 });
+    for (name, value) in [
+        ("summary", command.summary),
+        ("since", command.since),
+        ("group", command.group.name()),
+        ("complexity", command.complexity),
+    ] {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    if !subs.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(subs.len());
+        for sub in subs {
+            document(reply, command.name, sub);
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! From a parsed request to its reply: the gates in their order, each a line, then the command. It knows
+//! neither sockets nor how requests arrive.
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use larder_base::limits;
+use larder_base::rng::Rng;
+use larder_base::time::Millis;
+use larder_commands::{Args, Command, Context, Fault, Flags, Outcome, Run, Wait};
+use larder_protocol::reply::{Reply, Version};
+use larder_store::keyspace::Located;
+use larder_store::{DbIndex, Interest, Keyspace, View, What};
+use smallvec::SmallVec;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crate::blocking::Waiter;
+use crate::client::{Client, OwnedArgs, ReplyMode};
+use crate::control::Session;
+use crate::pubsub::Address;
+use crate::registry::Entry;
+use crate::shared::Server;
+use crate::stats::{CommandStats, Stats};
+
+/// A key that may serve clients that wait for it.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Its database.
+    pub db: DbIndex,
+    /// The key.
+    pub key: Vec<u8>,
+}
+
+/// What a worker lends to the commands that it runs.
+pub struct Turn<'w> {
+    /// The server.
+    pub server: &'w Server,
+    /// Which worker this is.
+    pub worker: usize,
+    /// The moment of this loop turn.
+    pub now: Millis,
+    /// The worker's randomness.
+    pub rng: &'w mut Rng,
+    /// The worker's counters.
+    pub stats: &'w mut Stats,
+    /// The worker's counters per command.
+    pub commands: &'w mut Vec<CommandStats>,
+    /// Keys that became ready in this command.
+    pub ready: &'w mut Vec<Ready>,
+}
+
+/// What became of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Answered (or queued, or waiting).
+    Done,
+    /// Not begun: it must run in the exclusive section.
+    NeedsExclusive,
+}
+
+const NO_AUTH: Fault = Fault::text("NOAUTH Authentication required.");
+const OUT_OF_MEMORY: Fault = Fault::text("OOM command not allowed when used memory > 'maxmemory'.");
+
+impl Turn<'_> {
+    /// Runs one request of a client.
+    pub fn run(
+        &mut self,
+        client: &mut Client,
+        token: u64,
+        args: Args<'_>,
+        at: Option<Located>,
+    ) -> Verdict {
+        let entry = match self.admit(client, args) {
+            Ok(entry) => entry,
+            Err(fault) => {
+                self.refuse(client, &fault);
+                return Verdict::Done;
+            }
+        };
+        client.last_command = entry.command.name;
+        let queues =
+            client.multi.is_some() && !crate::transactions::runs_at_once(entry.command.name);
+        if queues {
+            crate::transactions::queue(client, args);
+            return Verdict::Done;
+        }
+        if needs_exclusive(entry)
+            || crate::transactions::needs_exclusive(self.server, client, entry)
+        {
+            return Verdict::NeedsExclusive;
+        }
+        self.execute(client, token, entry, args, at, None);
+        Verdict::Done
+    }
+
+    /// Runs one request of a client in the exclusive section.
+    pub fn run_exclusive(
+        &mut self,
+        client: &mut Client,
+        token: u64,
+        args: Args<'_>,
+        others: &mut Others<'_>,
+    ) {
+        // It was admitted before; only the look-up is repeated.
+        if let Some(entry) = self.server.registry.find(args.at(0)) {
+            self.execute(client, token, entry, args, None, Some(others));
+        }
+    }
+
+    /// The gates.
+    fn admit(&mut self, client: &mut Client, args: Args<'_>) -> Result<Entry, Fault> {
+        let Some(entry) = self.server.registry.find(args.at(0)) else {
+            if !client.authenticated {
+                return Err(NO_AUTH);
+            }
+            return Err(unknown_command(args));
+        };
+        let flags = entry.command.flags;
+        if !entry.command.fits(args.len()) {
+            return Err(Fault::arity(entry.command.name));
+        }
+        if !client.authenticated && !flags.has(Flags::NO_AUTH) {
+            return Err(NO_AUTH);
+        }
+        if client.version == Version::Resp2
+            && client.subscription_count() > 0
+            && !crate::control::allowed_when_subscribed(entry.command.name)
+        {
+            return Err(Fault::new(format!(
+                "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
+                entry.command.name
+            )));
+        }
+        if flags.has(Flags::DENYOOM) && self.server.is_out_of_memory() {
+            return Err(OUT_OF_MEMORY);
+        }
+        if client.multi.is_some() && flags.has(Flags::NO_MULTI) {
+            return Err(Fault::text("ERR Command not allowed inside a transaction"));
+        }
+        Ok(entry)
+    }
+
+    fn refuse(&mut self, client: &mut Client, fault: &Fault) {
+        self.stats.errors += 1;
+        if let Some(multi) = &mut client.multi {
+            multi.broken = true;
+        }
+        let wanted = takes_reply(client);
+        let start = client.out.len();
+        Reply::new(&mut client.out, client.version).error(fault.as_str());
+        if !wanted {
+            client.out.truncate(start);
+        }
+    }
+
+    /// Runs an admitted command, whatever its kind, and keeps the books.
+    fn execute(
+        &mut self,
+        client: &mut Client,
+        token: u64,
+        entry: Entry,
+        args: Args<'_>,
+        at: Option<Located>,
+        others: Option<&mut Others<'_>>,
+    ) {
+        let start = client.out.len();
+        let wanted = takes_reply(client);
+        let failed = match entry.command.run {
+            Run::Data(_) => {
+                self.run_data(client, token, entry, args, at, others.is_some()).is_err()
+            }
+            Run::Control => {
+                let mut session = Session { turn: self, client, token, others };
+                match entry.control.map(|control| (control.run)(&mut session, args)) {
+                    Some(Err(fault)) => {
+                        client.out.truncate(start);
+                        Reply::new(&mut client.out, client.version).error(fault.as_str());
+                        true
+                    }
+                    _ => false,
+                }
+            }
+        };
+        if !wanted {
+            client.out.truncate(start);
+        }
+        self.stats.commands += 1;
+        self.stats.errors += u64::from(failed);
+        if let Some(stats) = self.commands.get_mut(entry.number) {
+            stats.calls += 1;
+            stats.failed += u64::from(failed);
+        }
+        if !self.ready.is_empty() {
+            let mut ready = std::mem::take(self.ready);
+            self.server.serve_ready(&mut ready, self.now, self.rng);
+            *self.ready = ready;
+        }
+    }
+
+    /// A data command of a client outside transactions. `Err` = it answered an error.
+    fn run_data(
+        &mut self,
+        client: &mut Client,
+        token: u64,
+        entry: Entry,
+        args: Args<'_>,
+        at: Option<Located>,
+        exclusive: bool,
+    ) -> Result<(), ()> {
+        let Run::Data(handler) = entry.command.run else { return Err(()) };
+        let server = self.server;
+        let mut keys = if exclusive {
+            server.keyspace.view_all(&server.settings, client.db, self.now)
+        } else {
+            let located = match at {
+                Some(only) => SmallVec::from_slice(&[only]),
+                None => locate_keys(&server.keyspace, entry.command, args),
+            };
+            server.keyspace.view(&server.settings, client.db, &located, self.now)
+        };
+        if let Some(at) = at {
+            keys.set_hint(args.at(1), at);
+        }
+        keys.no_touch = client.no_touch;
+        let start = client.out.len();
+        let mut context = Context {
+            keys,
+            reply: Reply::new(&mut client.out, client.version),
+            rng: self.rng,
+            settings: &server.settings,
+            may_block: true,
+            retry: false,
+        };
+        let outcome = handler(&mut context, args);
+        let result = match outcome {
+            Ok(Outcome::Done) => Ok(()),
+            Ok(Outcome::Wait(wait)) => {
+                let address = Address { worker: self.worker, token };
+                let waiter =
+                    waiter(client.db, client.version, address, entry, args, wait, self.now);
+                for key in &waiter.keys {
+                    context.keys.set_interest(key, Interest::BLOCKED, true);
+                }
+                // Queued while the slots of its keys are still locked: nothing can be missed.
+                server.blocked.add(&waiter);
+                client.waiting = Some(waiter);
+                Ok(())
+            }
+            Err(fault) => {
+                context.reply.truncate(start);
+                context.reply.error(fault.as_str());
+                Err(())
+            }
+        };
+        tally(self.stats, &context.keys);
+        settle(server, context.keys, self.ready);
+        result
+    }
+}
+
+fn waiter(
+    db: DbIndex,
+    version: Version,
+    address: Address,
+    entry: Entry,
+    args: Args<'_>,
+    wait: Wait,
+    now: Millis,
+) -> Arc<Waiter> {
+    let deadline =
+        wait.timeout_ms.map(|ms| now.saturating_add(i64::try_from(ms).unwrap_or(i64::MAX)));
+    let mut keys: Vec<Vec<u8>> = wait.keys.iter().map(|at| args.at(*at).to_vec()).collect();
+    keys.sort();
+    keys.dedup();
+    let ended = AtomicBool::new(false);
+    Arc::new(Waiter { address, entry, args: owned(args), db, version, deadline, ended, keys })
+}
+
+/// Adds a view's counts to a worker's.
+pub fn tally(stats: &mut Stats, view: &View<'_>) {
+    stats.hits += view.tally.hits;
+    stats.misses += view.tally.misses;
+    stats.expired += view.tally.expired;
+    stats.dirty += view.tally.dirty;
+}
+
+/// The other workers' states, in the exclusive section; the own one is lent apart.
+pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
+
+/// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
+/// still locked, so that no EXEC can slip in between.
+pub fn settle(server: &Server, mut view: View<'_>, ready: &mut Vec<Ready>) {
+    if !view.changes.is_empty() {
+        for change in std::mem::take(&mut view.changes) {
+            match change.what {
+                What::Modified => {
+                    crate::transactions::touch_watchers(server, change.db, &change.key)
+                }
+                What::Ready => ready.push(Ready { db: change.db, key: change.key.into_vec() }),
+                What::Event(..) => {}
+            }
+        }
+    }
+    let trash = std::mem::take(&mut view.trash);
+    drop(view);
+    if !trash.is_empty() {
+        // Freed by a thread of its own: big values must not hold up a loop turn.
+        std::thread::spawn(move || drop(trash));
+    }
+}
+
+/// Slots and hashes of a command's keys.
+pub fn locate_keys(
+    keyspace: &Keyspace,
+    command: &Command,
+    args: Args<'_>,
+) -> SmallVec<[Located; 4]> {
+    let mut located = SmallVec::new();
+    command.key_positions(args, |at| located.push(keyspace.locate(args.at(at))));
+    located
+}
+
+/// Whether the only key of a command is its first argument.
+#[inline]
+pub fn has_one_key(command: &Command) -> bool {
+    use larder_commands::{Begin, Find};
+    match command.keys {
+        [only] => only.begin == Begin::Index(1) && matches!(only.find, Find::Range { last: 0, .. }),
+        _ => false,
+    }
+}
+
+/// A copy of a request.
+pub fn owned(args: Args<'_>) -> OwnedArgs {
+    args.all().iter().map(|arg| arg.to_vec()).collect()
+}
+
+/// Whether the reply of the command that begins now is wanted; moves CLIENT REPLY SKIP on.
+fn takes_reply(client: &mut Client) -> bool {
+    match client.reply_mode {
+        ReplyMode::On => true,
+        ReplyMode::Off => false,
+        ReplyMode::SkipNext => {
+            client.reply_mode = ReplyMode::On;
+            false
+        }
+        ReplyMode::Skipping => false,
+    }
+}
+
+fn needs_exclusive(entry: Entry) -> bool {
+    entry.command.flags.has(Flags::WHOLE_KEYSPACE) || entry.control.is_some_and(|c| c.exclusive)
+}
+
+fn unknown_command(args: Args<'_>) -> Fault {
+    let cut = |bytes: &[u8], room: usize| {
+        String::from_utf8_lossy(bytes.get(..room).unwrap_or(bytes)).into_owned()
+    };
+    let mut echoed = String::new();
+    for arg in args.from(1) {
+        if echoed.len() >= limits::ERROR_ECHO_BYTES_MAX {
+            break;
+        }
+        let room = limits::ERROR_ECHO_BYTES_MAX - echoed.len();
+        echoed.push_str(&format!("'{}' ", cut(arg, room)));
+    }
+    let name = cut(args.at(0), limits::ERROR_ECHO_BYTES_MAX);
+    Fault::new(format!("ERR unknown command '{name}', with args beginning with: {echoed}"))
+}
+
+/// How long a worker may sleep: it must see deadlines of waiting clients in time.
+pub const TICK: Duration = Duration::from_millis(100);
+
+/// Whether the server is to end.
+pub fn is_stopping(server: &Server) -> bool {
+    server.stopping.load(Ordering::Acquire)
+}

@@ -1,0 +1,175 @@
+//! What all workers share, and the exclusive section.
+//!
+//! Lock order: `exclusive`, then worker states ascending, then slots ascending, then the small registries
+//! (watch, blocked, pubsub), which are leaves. A worker holds its own state during a batch and never waits
+//! for another's while it does: for the exclusive section it lets its own go first.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use larder_base::hash::KeyHasher;
+use larder_base::time::Millis;
+use larder_net::{Mailbox, Stream};
+use larder_store::{DbIndex, Keyspace, Settings};
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use crate::blocking::Blocked;
+use crate::options::Options;
+use crate::pubsub::{Message, PubSub};
+use crate::registry::Registry;
+use crate::worker::WorkerState;
+
+/// How the server learns about its allocator.
+#[derive(Clone, Copy)]
+pub struct MemoryProbe {
+    /// Bytes allocated now, counted exactly.
+    pub used: fn() -> usize,
+    /// The allocator's name for INFO.
+    pub allocator: &'static str,
+}
+
+/// A letter to a worker.
+pub enum Letter {
+    /// A fresh connection to serve.
+    Accepted(Stream, u64),
+    /// A published message, an invalidation: to be encoded for the client's protocol.
+    Deliver(u64, Arc<Message>),
+    /// The reply of a command that had waited.
+    Served(u64, Vec<u8>),
+    /// Close this connection.
+    Close(u64),
+}
+
+/// One worker, as others see it.
+pub struct WorkerHandle {
+    /// Its state; see the head of this file for who may lock it when.
+    pub state: Mutex<WorkerState>,
+    /// Its letters.
+    pub mailbox: Mailbox<Letter>,
+}
+
+/// Watched keys and the transactions that watch them.
+pub type WatchTable = HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>>;
+
+/// See the head of this file.
+pub struct Server {
+    /// The data.
+    pub keyspace: Keyspace,
+    /// Data-relevant settings.
+    pub settings: Settings,
+    /// Options.
+    pub options: RwLock<Options>,
+    /// Commands by name.
+    pub registry: Registry,
+    /// The workers.
+    pub workers: Vec<WorkerHandle>,
+    /// Held by whoever runs in the exclusive section.
+    pub exclusive: Mutex<()>,
+    /// Watched keys.
+    pub watch: Mutex<WatchTable>,
+    /// Clients that wait for keys.
+    pub blocked: Blocked,
+    /// Channels and patterns.
+    pub pubsub: RwLock<PubSub>,
+    /// The memory used, and the limit (0 = none).
+    pub memory: MemoryProbe,
+    /// `maxmemory`, for the hot path.
+    pub maxmemory: AtomicUsize,
+    /// Whether a password is needed.
+    pub protected: AtomicBool,
+    /// Connections now.
+    pub connections: AtomicUsize,
+    /// The next client's number.
+    pub next_client: AtomicU64,
+    /// The server is to end.
+    pub stopping: AtomicBool,
+    /// When it started.
+    pub started: Millis,
+    /// A random name of this run, 40 hex digits.
+    pub run_id: String,
+}
+
+impl Server {
+    /// A server over these workers.
+    pub fn new(
+        options: Options,
+        workers: Vec<WorkerHandle>,
+        memory: MemoryProbe,
+        seed: [u64; 2],
+    ) -> Server {
+        let [k0, k1] = seed;
+        Server {
+            keyspace: Keyspace::new(KeyHasher::new(k0, k1), options.databases),
+            settings: Settings::default(),
+            registry: Registry::default(),
+            workers,
+            exclusive: Mutex::new(()),
+            watch: Mutex::new(HashMap::new()),
+            blocked: Blocked::default(),
+            pubsub: RwLock::default(),
+            memory,
+            maxmemory: AtomicUsize::new(usize::try_from(options.maxmemory).unwrap_or(usize::MAX)),
+            protected: AtomicBool::new(!options.requirepass.is_empty()),
+            connections: AtomicUsize::new(0),
+            next_client: AtomicU64::new(1),
+            stopping: AtomicBool::new(false),
+            started: now(),
+            run_id: format!("{:016x}{:016x}{:08x}", mix(k0), mix(k1), mix(k0 ^ k1) >> 32),
+            options: RwLock::new(options),
+        }
+    }
+
+    /// Runs `work` while no worker runs anything: with all states locked, ascending. The caller must
+    /// hold no state.
+    pub fn exclusively<R>(&self, work: impl FnOnce(&mut [MutexGuard<'_, WorkerState>]) -> R) -> R {
+        let _only = self.exclusive.lock();
+        let mut states: Vec<_> = self.workers.iter().map(|worker| worker.state.lock()).collect();
+        work(&mut states)
+    }
+
+    /// Puts a letter into the mailbox of the client's worker. Whoever wrote letters calls `wake_all` later,
+    /// outside all slot locks.
+    pub fn post(&self, worker: usize, letter: Letter) {
+        if let Some(handle) = self.workers.get(worker) {
+            handle.mailbox.push(letter);
+        }
+    }
+
+    /// Wakes every worker that has letters.
+    pub fn wake_all(&self) {
+        for worker in self.workers.iter().filter(|worker| !worker.mailbox.is_empty()) {
+            worker.mailbox.wake();
+        }
+    }
+
+    /// Whether memory is used up.
+    #[inline]
+    pub fn is_out_of_memory(&self) -> bool {
+        let limit = self.maxmemory.load(Ordering::Relaxed);
+        limit != 0 && (self.memory.used)() > limit
+    }
+
+    /// Tells everybody to end.
+    pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
+        for worker in &self.workers {
+            worker.mailbox.wake();
+        }
+    }
+}
+
+/// Now, by the system's clock.
+pub fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+/// Seeds must not show in names that clients see.
+fn mix(seed: u64) -> u64 {
+    let mut x = seed ^ 0x9e37_79b9_7f4a_7c15;
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}

@@ -1,0 +1,296 @@
+//! MULTI, EXEC, DISCARD, WATCH, UNWATCH: queueing, and running a queue as one. All keys of all queued
+//! commands are locked at once, so a transaction is as atomic as one command.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder_commands::{Args, Command, Context, Fault, Flags, Group, KeySpec, Outcome, Run};
+use larder_protocol::reply::Reply;
+use larder_store::{DbIndex, Interest};
+
+use crate::client::{Client, Multi, OwnedArgs};
+use crate::control::{ControlCommand, Session};
+use crate::dispatch;
+use crate::registry::Entry;
+use crate::shared::Server;
+
+const BASE: Command = Command {
+    flags: Flags::NOSCRIPT
+        .or(Flags::LOADING)
+        .or(Flags::STALE)
+        .or(Flags::FAST)
+        .or(Flags::ALLOW_BUSY),
+    ..Command::control(Group::Transactions)
+};
+
+/// The rows.
+pub const COMMANDS: &[ControlCommand] = &[
+    ControlCommand::new(
+        Command {
+            name: "multi",
+            since: "1.2.0",
+            summary: "Begins a transaction: what follows is queued.",
+            ..BASE
+        },
+        multi,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "exec",
+            since: "1.2.0",
+            flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE).or(Flags::SKIP_SLOWLOG),
+            complexity: "Depends on commands in the transaction",
+            summary: "Runs all that was queued, as one.",
+            ..BASE
+        },
+        exec,
+    ),
+    ControlCommand::new(
+        Command { name: "discard", since: "2.0.0", summary: "Forgets what was queued.", ..BASE },
+        discard,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "watch",
+            arity: -2,
+            since: "2.2.0",
+            keys: &[KeySpec::range(1, -1, 1, "RO")],
+            complexity: "O(1) for every key.",
+            summary: "Lets the next EXEC fail if one of these keys changes before.",
+            usage: "key [key ...]",
+            ..BASE
+        },
+        watch,
+    ),
+    ControlCommand::new(
+        Command { name: "unwatch", since: "2.2.0", summary: "Forgets all watched keys.", ..BASE },
+        unwatch,
+    ),
+];
+
+/// Commands that a transaction does not queue.
+pub fn runs_at_once(name: &str) -> bool {
+    matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
+}
+
+/// Queues a request.
+pub fn queue(client: &mut Client, args: Args<'_>) {
+    if let Some(multi) = &mut client.multi {
+        multi.queue.push(dispatch::owned(args));
+        Reply::new(&mut client.out, client.version).simple("QUEUED");
+    }
+}
+
+/// Whether this EXEC has a command that must run in the exclusive section.
+pub fn needs_exclusive(server: &Server, client: &Client, entry: Entry) -> bool {
+    if entry.command.name != "exec" {
+        return false;
+    }
+    let queue = client.multi.as_ref().map_or(&[][..], |multi| &multi.queue);
+    queue.iter().filter_map(|args| server.registry.find(args.first()?)).any(|entry| {
+        entry.command.flags.has(Flags::WHOLE_KEYSPACE) || matches!(entry.command.run, Run::Control)
+    })
+}
+
+/// Tells the transactions that watch a key.
+pub fn touch_watchers(server: &Server, db: DbIndex, key: &[u8]) {
+    let watch = server.watch.lock();
+    if let Some(flags) = watch.get(&(db, Box::from(key))) {
+        for flag in flags {
+            flag.store(true, Ordering::Release);
+        }
+    }
+}
+
+/// Forgets a client's watched keys.
+pub fn forget_watches(server: &Server, client: &mut Client) {
+    let Some(flag) = client.watch.take() else { return };
+    let mut watch = server.watch.lock();
+    for (db, key) in client.watched.drain(..) {
+        let name = (db, key.into_boxed_slice());
+        if let Some(flags) = watch.get_mut(&name) {
+            flags.retain(|other| !Arc::ptr_eq(other, &flag));
+            if flags.is_empty() {
+                watch.remove(&name);
+            }
+        }
+    }
+}
+
+fn multi(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    if session.client.multi.is_some() {
+        return Err(Fault::text("ERR MULTI calls can not be nested"));
+    }
+    session.client.multi = Some(Multi::default());
+    session.reply().ok();
+    Ok(())
+}
+
+fn discard(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    if session.client.multi.take().is_none() {
+        return Err(Fault::text("ERR DISCARD without MULTI"));
+    }
+    forget_watches(session.turn.server, session.client);
+    session.reply().ok();
+    Ok(())
+}
+
+fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if session.client.multi.is_some() {
+        return Err(Fault::text("ERR WATCH inside MULTI is not allowed"));
+    }
+    let server = session.turn.server;
+    let db = session.client.db;
+    let flag = session.client.watch.get_or_insert_with(|| Arc::new(AtomicBool::new(false))).clone();
+    for key in args.from(1) {
+        if session.client.watched.iter().any(|(d, k)| *d == db && k == key) {
+            continue;
+        }
+        let at = server.keyspace.locate(key);
+        let mut view = server.keyspace.view(&server.settings, db, &[at], session.turn.now);
+        // A key that is due already is gone before it is watched.
+        view.contains(key);
+        view.set_interest(key, Interest::WATCHED, true);
+        server.watch.lock().entry((db, Box::from(*key))).or_default().push(Arc::clone(&flag));
+        dispatch::settle(server, view, session.turn.ready);
+        session.client.watched.push((db, key.to_vec()));
+    }
+    session.reply().ok();
+    Ok(())
+}
+
+fn unwatch(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    forget_watches(session.turn.server, session.client);
+    session.reply().ok();
+    Ok(())
+}
+
+fn exec(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    let Some(multi) = session.client.multi.take() else {
+        return Err(Fault::text("ERR EXEC without MULTI"));
+    };
+    let flag = session.client.watch.clone();
+    let server = session.turn.server;
+    if multi.broken {
+        forget_watches(server, session.client);
+        return Err(Fault::text("EXECABORT Transaction discarded because of previous errors."));
+    }
+    if session.others.is_some() {
+        run_exclusive(session, &multi, flag.as_deref());
+    } else {
+        run_locked(session, &multi, flag.as_deref());
+    }
+    forget_watches(server, session.client);
+    Ok(())
+}
+
+/// Data commands only: all their slots, and those of the watched keys, locked at once.
+fn run_locked(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&AtomicBool>) {
+    let server = session.turn.server;
+    let mut keys: Vec<_> = Vec::new();
+    let db = session.client.db;
+    for owned in &multi.queue {
+        let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        if let Some(entry) = slices.first().and_then(|name| server.registry.find(name)) {
+            let located =
+                dispatch::locate_keys(&server.keyspace, entry.command, Args::new(&slices));
+            keys.extend(located.into_iter().map(|at| (db, at)));
+        }
+    }
+    let watched = session.client.watched.iter();
+    keys.extend(watched.map(|(db, key)| (*db, server.keyspace.locate(key))));
+    let mut view = server.keyspace.view_many(&server.settings, db, &keys, session.turn.now);
+    // A watched key that is due by now counts as changed.
+    for (db, key) in &session.client.watched {
+        view.select(*db);
+        view.contains(key);
+    }
+    view.select(db);
+    let expired = view.changes.iter().any(|c| c.what == larder_store::What::Modified);
+    if flag.is_some_and(|flag| flag.load(Ordering::Acquire)) || (flag.is_some() && expired) {
+        dispatch::settle(server, view, session.turn.ready);
+        session.reply().null_array();
+        return;
+    }
+    let client = &mut *session.client;
+    let mut context = Context {
+        keys: view,
+        reply: Reply::new(&mut client.out, client.version),
+        rng: session.turn.rng,
+        settings: &server.settings,
+        may_block: false,
+        retry: false,
+    };
+    context.reply.array(multi.queue.len());
+    for owned in &multi.queue {
+        run_queued(server, &mut context, owned);
+        session.turn.stats.commands += 1;
+    }
+    dispatch::tally(session.turn.stats, &context.keys);
+    dispatch::settle(server, context.keys, session.turn.ready);
+}
+
+/// One data command of a transaction.
+fn run_queued(server: &Server, context: &mut Context<'_>, owned: &OwnedArgs) {
+    let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+    let args = Args::new(&slices);
+    let Some(entry) = server.registry.find(args.at(0)) else { return };
+    let Run::Data(handler) = entry.command.run else { return };
+    let start = context.reply.len();
+    match handler(context, args) {
+        Ok(Outcome::Done) => {}
+        // Within a transaction nothing waits: as if the time were over at once.
+        Ok(Outcome::Wait(_)) => context.reply.null_array(),
+        Err(fault) => {
+            context.reply.truncate(start);
+            context.reply.error(fault.as_str());
+        }
+    }
+}
+
+/// With control commands or such that touch undeclared keys: one by one, while nobody else runs.
+fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&AtomicBool>) {
+    let server = session.turn.server;
+    let watched = std::mem::take(&mut session.client.watched);
+    for (db, key) in &watched {
+        let mut view = server.keyspace.view_all(&server.settings, *db, session.turn.now);
+        view.contains(key);
+        dispatch::settle(server, view, session.turn.ready);
+    }
+    session.client.watched = watched;
+    if flag.is_some_and(|flag| flag.load(Ordering::Acquire)) {
+        session.reply().null_array();
+        return;
+    }
+    session.reply().array(multi.queue.len());
+    for owned in &multi.queue {
+        let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+        let args = Args::new(&slices);
+        let Some(entry) = server.registry.find(args.at(0)) else { continue };
+        let client = &mut *session.client;
+        match entry.command.run {
+            Run::Data(_) => {
+                let mut context = Context {
+                    keys: server.keyspace.view_all(&server.settings, client.db, session.turn.now),
+                    reply: Reply::new(&mut client.out, client.version),
+                    rng: session.turn.rng,
+                    settings: &server.settings,
+                    may_block: false,
+                    retry: false,
+                };
+                run_queued(server, &mut context, owned);
+                dispatch::tally(session.turn.stats, &context.keys);
+                dispatch::settle(server, context.keys, session.turn.ready);
+            }
+            Run::Control => {
+                let start = client.out.len();
+                if let Some(Err(fault)) = entry.control.map(|control| (control.run)(session, args))
+                {
+                    session.client.out.truncate(start);
+                    session.reply().error(fault.as_str());
+                }
+            }
+        }
+        session.turn.stats.commands += 1;
+    }
+}
