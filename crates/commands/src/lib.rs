@@ -4,8 +4,12 @@
 
 pub mod args;
 pub mod context;
+mod deadline;
 pub mod fault;
+pub mod string;
 pub mod table;
+#[cfg(test)]
+mod testing;
 
 pub use args::Args;
 pub use context::{Context, Outcome, Wait};
@@ -14,6 +18,6 @@ pub use table::{Begin, Command, Find, Flags, Group, Handler, KeySpec, Run};
 
 /// All data commands.
 pub fn families() -> impl Iterator<Item = &'static Command> {
-    let families: [&'static [Command]; 0] = [];
-    families.into_iter().flatten()
+    let families: &[&'static [Command]] = &[string::COMMANDS];
+    families.iter().copied().flatten()
 }
