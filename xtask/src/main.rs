@@ -1,2 +1,27 @@
-//! Developer tasks of the workspace: `cargo xtask <task>`.
-fn main() {}
+//! Developer tasks of the workspace: `cargo xtask <task>`. What CI runs is what a developer runs.
+
+mod ci;
+mod conformance;
+mod process;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "\
+cargo xtask ci                                        the everyday gate
+cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server";
+
+fn main() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("ci") => ci::run(),
+        Some("conformance") => {
+            let tally = conformance::run(args.get(1..).unwrap_or(&[]))?;
+            println!("{} passed, {} failed", tally.passed, tally.failed);
+            if tally.failed > 0 {
+                bail!("Larder and redis-server differ");
+            }
+            Ok(())
+        }
+        _ => bail!("unknown task\n{USAGE}"),
+    }
+}

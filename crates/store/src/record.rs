@@ -202,6 +202,7 @@ impl Raw {
     /// # Safety
     /// The record must be alive.
     #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "an address fits a word")]
     pub(crate) unsafe fn from_address(address: u64) -> Raw {
         let at = ptr::with_exposed_provenance_mut::<u8>(address as usize);
         // SAFETY: by contract the address is that of a live record, so it is not null.
@@ -281,12 +282,6 @@ impl<'a> RecordRef<'a> {
             Payload::Int(value) => Record::integer(key, value, self.deadline()),
             Payload::Boxed(value) => Record::boxed(key, value.clone(), self.deadline()),
         }
-    }
-
-    /// The bare address, for an index that its owner keeps beside the records.
-    #[inline]
-    pub(crate) fn raw(self) -> Raw {
-        self.raw
     }
 }
 

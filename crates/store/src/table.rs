@@ -11,6 +11,7 @@
 //! `h mod 2^(level+1)` if that is below `n`, else to `h mod 2^level`.
 #![allow(unsafe_code)]
 #![expect(clippy::indexing_slicing, reason = "positions are bounded by the invariants above")]
+#![expect(clippy::cast_possible_truncation, reason = "addresses and bucket numbers fit a word")]
 
 use larder_base::hash::KeyHasher;
 use larder_base::rng::Rng;
@@ -365,7 +366,7 @@ impl Table {
             }
             self.first.push(Bucket::default());
         } else {
-            if fresh % SEGMENT == 0 {
+            if fresh.is_multiple_of(SEGMENT) {
                 self.more.push(Vec::with_capacity(SEGMENT));
             }
             if let Some(last) = self.more.last_mut() {

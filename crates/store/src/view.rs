@@ -309,13 +309,13 @@ impl<'k> View<'k> {
     /// Tells that somebody wants to hear of changes to a key (or no longer).
     pub fn set_interest(&mut self, key: &[u8], interest: Interest, on: bool) {
         let at = self.locate(key);
-        if let Some(index) = self.guard(at.slot) {
-            if let Some((_, _, data)) = self.guards.get_mut(index) {
-                if on {
-                    data.interest |= interest.0;
-                } else {
-                    data.interest &= !interest.0;
-                }
+        if let Some(index) = self.guard(at.slot)
+            && let Some((_, _, data)) = self.guards.get_mut(index)
+        {
+            if on {
+                data.interest |= interest.0;
+            } else {
+                data.interest &= !interest.0;
             }
         }
     }
@@ -421,10 +421,10 @@ impl<'k> View<'k> {
     /// Writes a string over whatever the key held. Integers in canonical form are kept as integers.
     #[inline]
     pub fn set_string(&mut self, key: &[u8], text: &[u8], deadline: Deadline) {
-        if text.len() <= 20 {
-            if let Some(value) = number::parse_i64(text) {
-                return self.set_integer(key, value, deadline);
-            }
+        if text.len() <= 20
+            && let Some(value) = number::parse_i64(text)
+        {
+            return self.set_integer(key, value, deadline);
         }
         self.set_text(key, text, deadline, false);
     }
@@ -1062,5 +1062,5 @@ fn clock(now: Millis, width: u32) -> u32 {
 }
 
 fn minutes(now: Millis) -> u32 {
-    u32::try_from(now.0 / 60_000 & 0xffff).unwrap_or(0)
+    u32::try_from((now.0 / 60_000) & 0xffff).unwrap_or(0)
 }

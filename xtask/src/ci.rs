@@ -1,0 +1,32 @@
+//! The everyday gate, step by step; the first step that fails ends it.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+/// Steps: a title and a cargo command line.
+const STEPS: &[(&str, &[&str])] = &[
+    ("format", &["fmt", "--all", "--check"]),
+    ("lints", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
+    ("tests", &["test", "--workspace"]),
+    ("program", &["build", "--profile", "quick", "--package", "larder-cli"]),
+];
+
+/// Runs everything.
+pub fn run() -> Result<()> {
+    for (title, args) in STEPS {
+        println!("== {title}");
+        let status = Command::new("cargo").args(*args).status().context("cargo does not start")?;
+        if !status.success() {
+            bail!("{title} failed");
+        }
+    }
+    println!("== conformance");
+    let subject = "--subject".to_owned();
+    let tally = crate::conformance::run(&[subject, "target/quick/larder".to_owned()])?;
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    if tally.failed > 0 {
+        bail!("Larder and redis-server differ");
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! Servers started for a test: on a free port, waited for, and killed when dropped.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use larder_protocol::encode::encode_command;
+use larder_protocol::response::{Value, parse};
+
+/// A running server.
+pub struct Server {
+    child: Child,
+    /// Its port on loopback.
+    pub port: u16,
+}
+
+impl Server {
+    /// Starts a program as a server without persistence and waits until it answers.
+    pub fn start(program: &str) -> Result<Server> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut command = Command::new(program);
+        if !program.ends_with("redis-server") {
+            command.arg("server");
+        }
+        let text = port.to_string();
+        let child = command
+            .args(["--port", &text, "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .with_context(|| format!("{program} does not start"))?;
+        let server = Server { child, port };
+        let until = Instant::now() + Duration::from_secs(10);
+        while Instant::now() < until {
+            if let Ok(mut client) = server.connect()
+                && client.call(&["PING"]).is_ok()
+            {
+                return Ok(server);
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        bail!("{program} does not answer on port {port}")
+    }
+
+    /// A connection to it.
+    pub fn connect(&self) -> Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, received: Vec::new() })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A blocking connection.
+pub struct Client {
+    stream: TcpStream,
+    received: Vec<u8>,
+}
+
+impl Client {
+    /// Sends a command without waiting.
+    pub fn send(&mut self, args: &[impl AsRef<[u8]>]) -> Result<()> {
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, args);
+        Ok(self.stream.write_all(&bytes)?)
+    }
+
+    /// The next reply or push; an error after `wait`.
+    pub fn read(&mut self, wait: Duration) -> Result<Value> {
+        self.stream.set_read_timeout(Some(wait))?;
+        loop {
+            if let Some((value, used)) = parse(&self.received).context("not RESP")? {
+                self.received.drain(..used);
+                return Ok(value);
+            }
+            let mut buffer = [0; 16_384];
+            let count = self.stream.read(&mut buffer).context("no reply in time")?;
+            if count == 0 {
+                bail!("the server closed the connection");
+            }
+            self.received.extend_from_slice(buffer.get(..count).unwrap_or(&[]));
+        }
+    }
+
+    /// Sends a command and reads its reply.
+    pub fn call(&mut self, args: &[impl AsRef<[u8]>]) -> Result<Value> {
+        self.send(args)?;
+        self.read(Duration::from_secs(5))
+    }
+}
