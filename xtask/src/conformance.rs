@@ -156,8 +156,22 @@ fn play(
     Ok(())
 }
 
+/// A reply as a line: its kind's sign and its text, escaped.
 fn render(value: &Value) -> String {
-    format!("{value:?}")
+    let list = |sign: &str, items: &[Value]| {
+        let items: Vec<String> = items.iter().map(render).collect();
+        format!("{sign}[{}]", items.join(", "))
+    };
+    match value {
+        Value::Simple(text) => format!("+{}", text.escape_ascii()),
+        Value::Error(text) => format!("-{}", text.escape_ascii()),
+        Value::Integer(number) => format!(":{number}"),
+        Value::Bulk(bytes) => format!("${}", bytes.escape_ascii()),
+        Value::Array(items) => list("*", items),
+        Value::Set(items) => list("~", items),
+        Value::Push(items) => list(">", items),
+        other => format!("{other:?}"),
+    }
 }
 
 fn sorted(value: &Value) -> String {
@@ -172,7 +186,7 @@ fn sorted(value: &Value) -> String {
 }
 
 fn shape(value: &Value) -> String {
-    let text = render(value);
+    let text = format!("{value:?}");
     text.split(['(', '[']).next().unwrap_or_default().to_owned()
 }
 

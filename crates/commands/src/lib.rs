@@ -6,6 +6,7 @@ pub mod args;
 pub mod context;
 mod deadline;
 pub mod fault;
+pub mod generic;
 pub mod string;
 pub mod table;
 #[cfg(test)]
@@ -18,6 +19,6 @@ pub use table::{Begin, Command, Find, Flags, Group, Handler, KeySpec, Run};
 
 /// All data commands.
 pub fn families() -> impl Iterator<Item = &'static Command> {
-    let families: &[&'static [Command]] = &[string::COMMANDS];
+    let families: &[&'static [Command]] = &[generic::COMMANDS, string::COMMANDS];
     families.iter().copied().flatten()
 }

@@ -349,7 +349,9 @@ impl Command {
     /// Calls `found` with the position of every key among the arguments.
     #[inline]
     pub fn key_positions(&self, args: Args<'_>, mut found: impl FnMut(usize)) {
-        for spec in self.keys.iter().filter(|spec| !spec.flags.contains("not_key")) {
+        let sub = |sub: &&Command| args.is(1, sub.name);
+        let keys = self.subcommands.iter().find(sub).map_or(self.keys, |sub| sub.keys);
+        for spec in keys.iter().filter(|spec| !spec.flags.contains("not_key")) {
             spec.positions(args, &mut found);
         }
     }

@@ -321,7 +321,7 @@ fn hello(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
 }
 
 fn select(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let index = number::parse_i64(args.at(1)).ok_or(Fault::text("ERR invalid DB index"))?;
+    let index = args.i64(1)?;
     let count = session.turn.server.keyspace.databases();
     match u8::try_from(index) {
         Ok(db) if usize::from(db) < count => session.client.db = DbIndex(db),
