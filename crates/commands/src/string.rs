@@ -527,7 +527,7 @@ fn any_exists(ctx: &mut Context<'_>, pairs: &[&[u8]]) -> bool {
 }
 
 fn mset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Fault::arity("mset"));
     }
     store_pairs(ctx, args.from(1), Deadline::None);
@@ -536,7 +536,7 @@ fn mset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn msetnx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    if args.len() % 2 == 0 {
+    if args.len().is_multiple_of(2) {
         return Err(Fault::arity("msetnx"));
     }
     let free = !any_exists(ctx, args.from(1));
