@@ -56,9 +56,7 @@ fn class(size: usize, align: usize) -> isize {
     } else {
         size
     };
-    let spacing = if rounded <= 64 { 8 } else { ((rounded - 1).next_power_of_two() / 8).max(8) };
-    let spacing =
-        if rounded > 64 && (rounded - 1).is_power_of_two() { spacing * 2 } else { spacing };
+    let spacing = if rounded <= 64 { 8 } else { rounded.next_power_of_two() / 8 };
     isize::try_from(rounded.next_multiple_of(spacing)).unwrap_or(isize::MAX)
 }
 
