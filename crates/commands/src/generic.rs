@@ -1,353 +1,357 @@
-//! Commands on keys of any type.
+//! Commands on keys of any type: deleting, renaming, copying, listing, looking into them.
+//! Expiry lies in `expire`, sorting in `sort`. Knows nothing of what values hold.
 
 use larder_base::glob;
-use larder_base::number;
-use larder_store::{EventClass, Kind};
+use larder_protocol::reply::Reply;
+use larder_store::settings::EvictionBits;
+use larder_store::view::decayed;
+use larder_store::{DbIndex, EventClass};
 
 use crate::args::Args;
 use crate::context::{Context, Outcome};
-use crate::deadline::Clock;
 use crate::fault::Fault;
-use crate::table::{Command, Flags, Group, Handler, KeySpec};
+use crate::table::{Command, Flags, Group, KeySpec};
 
-const RO: &[KeySpec] = &[KeySpec::one(1, "RO")];
-const RW: &[KeySpec] = &[KeySpec::one(1, "RW update")];
-const READ: Flags = Flags::READONLY.or(Flags::FAST);
-const WRITE: Flags = Flags::WRITE.or(Flags::FAST);
-const WHOLE: Flags = Flags::READONLY.or(Flags::WHOLE_KEYSPACE);
+const READ: Flags = Flags::READONLY;
+const READ_FAST: Flags = Flags::READONLY.or(Flags::FAST);
+const WRITE_FAST: Flags = Flags::WRITE.or(Flags::FAST);
+const REMOVE_ALL: &[KeySpec] = &[KeySpec::range(1, -1, 1, "RM delete")];
+const PEEK_ALL: &[KeySpec] = &[KeySpec::range(1, -1, 1, "RO")];
+const PEEK_SECOND: &[KeySpec] = &[KeySpec::one(2, "RO")];
+const SUM: &[&str] = &["request_policy:multi_shard", "response_policy:agg_sum"];
+const UNSTEADY: &[&str] = &["nondeterministic_output"];
+const DB_RANGE: Fault = Fault::text("ERR DB index is out of range");
 
-const fn row(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    keys: &'static [KeySpec],
-    handler: Handler,
-) -> Command {
-    Command { name, arity, flags, keys, ..Command::data(Group::Generic, handler) }
-}
-
-const EXPIRE: &str = "key seconds [NX | XX | GT | LT]";
-const DELETE_KEYS: &[KeySpec] = &[KeySpec::range(1, -1, 1, "RM delete")];
-const RENAME_KEYS: &[KeySpec] =
-    &[KeySpec::one(1, "RW access delete"), KeySpec::one(2, "OW update")];
-
-/// The rows.
+/// The commands on keys.
 pub const COMMANDS: &[Command] = &[
     Command {
-        summary: "Removes keys.",
-        complexity: "O(N) where N is the number of keys that will be removed.",
+        name: "copy",
+        arity: -3,
+        flags: Flags::WRITE.or(Flags::DENYOOM).or(Flags::WHOLE_KEYSPACE),
+        keys: &[KeySpec::one(1, "RO access"), KeySpec::one(2, "OW update")],
+        since: "6.2.0",
+        complexity: "O(N) where N is the number of elements of the value",
+        summary: "Copies a key with its value and its time to expire.",
+        usage: "source destination [DB destination-db] [REPLACE]",
+        ..Command::data(Group::Generic, copy)
+    },
+    Command {
+        name: "del",
+        arity: -2,
+        flags: Flags::WRITE,
+        keys: REMOVE_ALL,
+        complexity: "O(N) where N is the number of keys; big values are freed in the background",
+        summary: "Deletes keys and answers how many there were.",
         usage: "key [key ...]",
-        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-        ..row("del", -2, Flags::WRITE, DELETE_KEYS, del)
+        tips: SUM,
+        ..Command::data(Group::Generic, del)
     },
     Command {
-        summary: "Removes keys; big values are freed in the background.",
-        since: "4.0.0",
+        name: "exists",
+        arity: -2,
+        flags: READ_FAST,
+        keys: PEEK_ALL,
+        complexity: "O(N) where N is the number of keys",
+        summary: "Counts which of the named keys exist, repeated names repeatedly.",
         usage: "key [key ...]",
-        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-        ..row("unlink", -2, WRITE, DELETE_KEYS, del)
+        tips: SUM,
+        ..Command::data(Group::Generic, exists)
     },
     Command {
-        summary: "How many of the keys are there.",
-        complexity: "O(N) where N is the number of keys to check.",
-        usage: "key [key ...]",
-        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-        ..row("exists", -2, READ, &[KeySpec::range(1, -1, 1, "RO")], exists)
-    },
-    Command {
-        summary: "Marks keys as used, and counts those that are there.",
-        since: "3.2.1",
-        complexity: "O(N) where N is the number of keys.",
-        usage: "key [key ...]",
-        tips: &["request_policy:multi_shard", "response_policy:agg_sum"],
-        ..row("touch", -2, READ, &[KeySpec::range(1, -1, 1, "RO")], exists)
-    },
-    Command { summary: "The type of a key.", usage: "key", ..row("type", 2, READ, RO, kind) },
-    Command {
-        summary: "Sets a key's time to live in seconds.",
-        usage: EXPIRE,
-        ..row("expire", -3, WRITE, RW, |ctx, args| expire_at(ctx, args, Clock::Seconds, "expire"))
-    },
-    Command {
-        summary: "Sets a key's time to live in milliseconds.",
-        since: "2.6.0",
-        usage: "key milliseconds [NX | XX | GT | LT]",
-        ..row("pexpire", -3, WRITE, RW, |ctx, args| expire_at(ctx, args, Clock::Millis, "pexpire"))
-    },
-    Command {
-        summary: "Sets the second at which a key expires.",
-        since: "1.2.0",
-        usage: "key unix-time-seconds [NX | XX | GT | LT]",
-        ..row("expireat", -3, WRITE, RW, |ctx, args| {
-            expire_at(ctx, args, Clock::UnixSeconds, "expireat")
-        })
-    },
-    Command {
-        summary: "Sets the millisecond at which a key expires.",
-        since: "2.6.0",
-        usage: "key unix-time-milliseconds [NX | XX | GT | LT]",
-        ..row("pexpireat", -3, WRITE, RW, |ctx, args| {
-            expire_at(ctx, args, Clock::UnixMillis, "pexpireat")
-        })
-    },
-    Command {
-        summary: "Seconds that a key has left to live.",
-        usage: "key",
-        tips: &["nondeterministic_output"],
-        ..row("ttl", 2, READ, &[KeySpec::one(1, "RO access")], |ctx, args| {
-            left(ctx, args, |when, now| when.saturating_sub(now).max(0).saturating_add(500) / 1000)
-        })
-    },
-    Command {
-        summary: "Milliseconds that a key has left to live.",
-        since: "2.6.0",
-        usage: "key",
-        tips: &["nondeterministic_output"],
-        ..row("pttl", 2, READ, &[KeySpec::one(1, "RO access")], |ctx, args| {
-            left(ctx, args, |when, now| when.saturating_sub(now).max(0))
-        })
-    },
-    Command {
-        summary: "The second at which a key expires.",
-        since: "7.0.0",
-        usage: "key",
-        ..row("expiretime", 2, READ, &[KeySpec::one(1, "RO access")], |ctx, args| {
-            left(ctx, args, |when, _| when.saturating_add(500) / 1000)
-        })
-    },
-    Command {
-        summary: "The millisecond at which a key expires.",
-        since: "7.0.0",
-        usage: "key",
-        ..row("pexpiretime", 2, READ, &[KeySpec::one(1, "RO access")], |ctx, args| {
-            left(ctx, args, |when, _| when)
-        })
-    },
-    Command {
-        summary: "Lets a key live for ever.",
-        since: "2.2.0",
-        usage: "key",
-        ..row("persist", 2, WRITE, RW, persist)
-    },
-    Command {
-        summary: "Gives a key another name.",
-        usage: "key newkey",
-        ..row("rename", 3, Flags::WRITE, RENAME_KEYS, |ctx, args| rename(ctx, args, false))
-    },
-    Command {
-        summary: "Gives a key another name that is not taken yet.",
-        usage: "key newkey",
-        ..row(
-            "renamenx",
-            3,
-            WRITE,
-            &[KeySpec::one(1, "RW access delete"), KeySpec::one(2, "OW insert")],
-            |ctx, args| rename(ctx, args, true),
-        )
-    },
-    Command {
-        summary: "All keys that match a pattern.",
+        name: "keys",
+        arity: 2,
+        flags: READ.or(Flags::WHOLE_KEYSPACE),
         categories: &["@dangerous"],
-        complexity: "O(N) with N being the number of keys in the database.",
+        complexity: "O(N) where N is the number of keys in the database",
+        summary: "Lists all keys whose names match a pattern.",
         usage: "pattern",
         tips: &["request_policy:all_shards", "nondeterministic_output_order"],
-        ..row("keys", 2, WHOLE, &[], keys)
+        ..Command::data(Group::Generic, keys)
     },
     Command {
-        summary: "A random key.",
+        name: "move",
+        arity: 3,
+        flags: WRITE_FAST.or(Flags::WHOLE_KEYSPACE),
+        keys: &[KeySpec::one(1, "RW access update")],
+        summary: "Moves a key to another database, unless that has a key of its name.",
+        usage: "key db",
+        ..Command::data(Group::Generic, move_key)
+    },
+    Command {
+        name: "object",
+        arity: -2,
+        since: "2.2.3",
+        complexity: "depends on the subcommand",
+        summary: "Container of commands that look into how keys are held.",
         usage: "",
-        tips: &["request_policy:all_shards", "nondeterministic_output"],
-        ..row("randomkey", 1, WHOLE, &[], random_key)
+        subcommands: OBJECT,
+        ..Command::data(Group::Generic, object)
     },
     Command {
-        summary: "Walks through the keys, a part at a time.",
+        name: "randomkey",
+        arity: 1,
+        flags: READ.or(Flags::WHOLE_KEYSPACE),
+        summary: "Answers the name of a key picked at random.",
+        tips: &["request_policy:all_shards", "nondeterministic_output"],
+        ..Command::data(Group::Generic, randomkey)
+    },
+    Command {
+        name: "rename",
+        arity: 3,
+        flags: Flags::WRITE,
+        keys: &[KeySpec::one(1, "RW access delete"), KeySpec::one(2, "OW update")],
+        summary: "Gives a key another name; a key that has that name goes.",
+        usage: "key newkey",
+        ..Command::data(Group::Generic, rename)
+    },
+    Command {
+        name: "renamenx",
+        arity: 3,
+        flags: WRITE_FAST,
+        keys: &[KeySpec::one(1, "RW access delete"), KeySpec::one(2, "OW insert")],
+        summary: "Gives a key another name if no key has that name.",
+        usage: "key newkey",
+        ..Command::data(Group::Generic, renamenx)
+    },
+    Command {
+        name: "scan",
+        arity: -2,
+        flags: READ.or(Flags::WHOLE_KEYSPACE),
         since: "2.8.0",
-        complexity: "O(1) for every call. O(N) for a complete iteration.",
+        complexity: "O(1) a call, O(N) for all N keys",
+        summary: "Lists the keys of the database in steps, led by a cursor.",
         usage: "cursor [MATCH pattern] [COUNT count] [TYPE type]",
         tips: &["nondeterministic_output", "request_policy:special"],
-        ..row("scan", -2, WHOLE, &[], scan)
+        ..Command::data(Group::Generic, scan)
     },
     Command {
-        summary: "How a value is kept.",
-        since: "2.2.3",
-        complexity: "Depends on subcommand.",
-        subcommands: OBJECT,
-        ..row("object", -2, Flags(0), &[], object)
+        name: "touch",
+        arity: -2,
+        flags: READ_FAST,
+        keys: PEEK_ALL,
+        since: "3.2.1",
+        complexity: "O(N) where N is the number of keys",
+        summary: "Marks keys as used just now and answers how many of them exist.",
+        usage: "key [key ...]",
+        tips: SUM,
+        ..Command::data(Group::Generic, exists)
+    },
+    Command {
+        name: "type",
+        arity: 2,
+        flags: READ_FAST,
+        keys: &[KeySpec::one(1, "RO")],
+        summary: "Answers the type of the value at a key.",
+        usage: "key",
+        ..Command::data(Group::Generic, kind)
+    },
+    Command {
+        name: "unlink",
+        arity: -2,
+        flags: WRITE_FAST,
+        keys: REMOVE_ALL,
+        since: "4.0.0",
+        complexity: "O(N) where N is the number of keys; values are freed in the background",
+        summary: "Deletes keys without waiting until their memory is free.",
+        usage: "key [key ...]",
+        tips: SUM,
+        ..Command::data(Group::Generic, del)
     },
 ];
 
-const OBJECT_BASE: Command = Command {
-    arity: 3,
-    flags: Flags::READONLY,
-    keys: &[KeySpec::one(2, "RO")],
-    usage: "key",
-    since: "2.2.3",
-    tips: &["nondeterministic_output"],
-    ..Command::data(Group::Generic, object)
-};
-
 const OBJECT: &[Command] = &[
-    Command { name: "encoding", summary: "The form of a value.", ..OBJECT_BASE },
-    Command { name: "refcount", summary: "Always 1: values are not shared.", ..OBJECT_BASE },
-    Command { name: "idletime", summary: "Seconds since the last use.", ..OBJECT_BASE },
-    Command { name: "freq", since: "4.0.0", summary: "How often it is used.", ..OBJECT_BASE },
+    Command {
+        name: "encoding",
+        arity: 3,
+        flags: READ,
+        keys: PEEK_SECOND,
+        since: "2.2.3",
+        summary: "Answers the form in which the value at a key is held.",
+        usage: "key",
+        tips: UNSTEADY,
+        ..Command::data(Group::Generic, object_encoding)
+    },
+    Command {
+        name: "freq",
+        arity: 3,
+        flags: READ,
+        keys: PEEK_SECOND,
+        since: "4.0.0",
+        summary: "Answers the logarithmic counter of a key's uses.",
+        usage: "key",
+        tips: UNSTEADY,
+        ..Command::data(Group::Generic, object_freq)
+    },
+    Command {
+        name: "help",
+        arity: 2,
+        flags: Flags::LOADING.or(Flags::STALE),
+        since: "6.2.0",
+        summary: "Explains the subcommands.",
+        ..Command::data(Group::Generic, object_help)
+    },
+    Command {
+        name: "idletime",
+        arity: 3,
+        flags: READ,
+        keys: PEEK_SECOND,
+        since: "2.2.3",
+        summary: "Answers the seconds since a key was used last.",
+        usage: "key",
+        tips: UNSTEADY,
+        ..Command::data(Group::Generic, object_idletime)
+    },
+    Command {
+        name: "refcount",
+        arity: 3,
+        flags: READ,
+        keys: PEEK_SECOND,
+        since: "2.2.3",
+        summary: "Answers how often the value at a key is referred to.",
+        usage: "key",
+        tips: UNSTEADY,
+        ..Command::data(Group::Generic, object_refcount)
+    },
 ];
 
+// ---- one or several keys ----
+
 fn del(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let mut count = 0;
+    let mut count = 0usize;
     for key in args.from(1) {
         if ctx.keys.remove(key) {
             ctx.keys.signal(key, EventClass::Generic, "del");
             count += 1;
         }
     }
-    ctx.reply.integer(count);
+    ctx.reply.count(count);
     Ok(Outcome::Done)
 }
 
 fn exists(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    // EXISTS as well as TOUCH is a read: it counts hits and misses. Only EXISTS leaves the clock of
+    // last use alone.
+    let quiet = ctx.keys.no_touch;
+    ctx.keys.no_touch = quiet || args.is(0, "EXISTS");
     let count = args.from(1).iter().filter(|key| ctx.keys.read_kind(key).is_some()).count();
+    ctx.keys.no_touch = quiet;
     ctx.reply.count(count);
     Ok(Outcome::Done)
 }
 
 fn kind(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let kind = ctx.keys.record(args.at(1)).map(|record| record.kind());
-    ctx.reply.simple(kind.map_or("none", Kind::name));
+    let name = ctx.keys.record(args.at(1)).map_or("none", |record| record.kind().name());
+    ctx.reply.simple(name);
     Ok(Outcome::Done)
 }
 
-/// The conditions of EXPIRE and its kin.
-#[derive(Default)]
-struct Conditions {
-    nx: bool,
-    xx: bool,
-    gt: bool,
-    lt: bool,
+/// Moves the record; the caller has checked that the source is there.
+fn carry(ctx: &mut Context<'_>, from: &[u8], to: &[u8]) -> Result<(), Fault> {
+    let record = ctx.keys.take_record(from).ok_or(Fault::NO_SUCH_KEY)?;
+    ctx.keys.put_record(record.with_key(to));
+    ctx.keys.signal(from, EventClass::Generic, "rename_from");
+    ctx.keys.signal(to, EventClass::Generic, "rename_to");
+    Ok(())
 }
 
-fn conditions(args: Args<'_>) -> Result<Conditions, Fault> {
-    let mut found = Conditions::default();
-    for at in 3..args.len() {
-        if args.is(at, "NX") {
-            found.nx = true;
-        } else if args.is(at, "XX") {
-            found.xx = true;
-        } else if args.is(at, "GT") {
-            found.gt = true;
-        } else if args.is(at, "LT") {
-            found.lt = true;
-        } else {
-            let option = String::from_utf8_lossy(args.at(at)).into_owned();
-            return Err(Fault::new(format!("ERR Unsupported option {option}")));
-        }
-    }
-    if found.nx && (found.xx || found.gt || found.lt) {
-        return Err(Fault::text(
-            "ERR NX and XX, GT or LT options at the same time are not compatible",
-        ));
-    }
-    if found.gt && found.lt {
-        return Err(Fault::text("ERR GT and LT options at the same time are not compatible"));
-    }
-    Ok(found)
-}
-
-fn expire_at(
-    ctx: &mut Context<'_>,
-    args: Args<'_>,
-    clock: Clock,
-    name: &str,
-) -> Result<Outcome, Fault> {
-    let key = args.at(1);
-    let wanted = conditions(args)?;
-    let number = args.i64(2)?;
-    let when = clock.moment(number, ctx.keys.now()).ok_or_else(|| Fault::expire_time(name))?;
-    let Some(old) = ctx.keys.deadline(key) else {
-        ctx.reply.integer(0);
-        return Ok(Outcome::Done);
-    };
-    // No deadline counts as infinitely far away.
-    let refused = (wanted.nx && old.is_some())
-        || (wanted.xx && old.is_none())
-        || (wanted.gt && old.is_none_or(|old| when <= old))
-        || (wanted.lt && old.is_some_and(|old| when >= old));
-    if !refused {
-        if when <= ctx.keys.now() {
-            // In the past: as a deletion.
-            ctx.keys.remove(key);
-            ctx.keys.signal(key, EventClass::Generic, "del");
-        } else {
-            ctx.keys.set_deadline(key, Some(when));
-            ctx.keys.signal(key, EventClass::Generic, "expire");
-        }
-    }
-    ctx.reply.integer((!refused).into());
-    Ok(Outcome::Done)
-}
-
-fn left(
-    ctx: &mut Context<'_>,
-    args: Args<'_>,
-    value: impl FnOnce(i64, i64) -> i64,
-) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
-    let answer = match ctx.keys.deadline(args.at(1)) {
-        None => -2,
-        Some(None) => -1,
-        Some(Some(when)) => value(when.0, now.0),
-    };
-    ctx.reply.integer(answer);
-    Ok(Outcome::Done)
-}
-
-fn persist(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let key = args.at(1);
-    let had = ctx.keys.deadline(key).flatten().is_some();
-    if had {
-        ctx.keys.set_deadline(key, None);
-        ctx.keys.signal(key, EventClass::Generic, "persist");
-    }
-    ctx.reply.integer(had.into());
-    Ok(Outcome::Done)
-}
-
-fn rename(ctx: &mut Context<'_>, args: Args<'_>, only_new: bool) -> Result<Outcome, Fault> {
+fn rename(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let (from, to) = (args.at(1), args.at(2));
     if !ctx.keys.contains(from) {
         return Err(Fault::NO_SUCH_KEY);
     }
-    let taken = ctx.keys.contains(to);
-    if only_new && (taken || from == to) {
-        ctx.reply.integer(0);
-        return Ok(Outcome::Done);
+    if from != to {
+        carry(ctx, from, to)?;
     }
-    if from != to
-        && let Some(record) = ctx.keys.take_record(from)
-    {
-        ctx.keys.put_record(record.with_key(to));
-        ctx.keys.signal(from, EventClass::Generic, "rename_from");
-        ctx.keys.signal(to, EventClass::Generic, "rename_to");
-    }
-    if only_new {
-        ctx.reply.integer(1)
-    } else {
-        ctx.reply.ok()
-    }
+    ctx.reply.ok();
     Ok(Outcome::Done)
 }
 
-fn matches(pattern: Option<&[u8]>, key: &[u8]) -> bool {
-    pattern.is_none_or(|pattern| pattern == b"*" || glob::matches(pattern, key))
+fn renamenx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (from, to) = (args.at(1), args.at(2));
+    if !ctx.keys.contains(from) {
+        return Err(Fault::NO_SUCH_KEY);
+    }
+    let free = from != to && !ctx.keys.contains(to);
+    if free {
+        carry(ctx, from, to)?;
+    }
+    ctx.reply.integer(i64::from(free));
+    Ok(Outcome::Done)
 }
 
+/// A database by its number.
+fn database(ctx: &Context<'_>, index: i64) -> Option<DbIndex> {
+    let index = u8::try_from(index).ok()?;
+    (usize::from(index) < ctx.keys.keyspace().databases()).then_some(DbIndex(index))
+}
+
+fn copy(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (from, to) = (args.at(1), args.at(2));
+    let home = ctx.keys.db();
+    let (mut target, mut replace, mut at) = (home, false, 3);
+    while at < args.len() {
+        if args.is(at, "REPLACE") {
+            replace = true;
+        } else if args.is(at, "DB") && at + 1 < args.len() {
+            at += 1;
+            target = database(ctx, args.i64(at)?).ok_or(DB_RANGE)?;
+        } else {
+            return Err(Fault::SYNTAX);
+        }
+        at += 1;
+    }
+    if target == home && from == to {
+        return Err(Fault::text("ERR source and destination objects are the same"));
+    }
+    let Some(record) = ctx.keys.record(from).map(|record| record.copy_as(to)) else {
+        ctx.reply.integer(0);
+        return Ok(Outcome::Done);
+    };
+    ctx.keys.select(target);
+    let free = replace || !ctx.keys.contains(to);
+    if free {
+        ctx.keys.put_record(record);
+        ctx.keys.signal(to, EventClass::Generic, "copy_to");
+    }
+    ctx.keys.select(home);
+    ctx.reply.integer(i64::from(free));
+    Ok(Outcome::Done)
+}
+
+fn move_key(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let key = args.at(1);
+    let home = ctx.keys.db();
+    let target = database(ctx, args.i64(2)?).ok_or(DB_RANGE)?;
+    if target == home {
+        return Err(Fault::text("ERR source and destination objects are the same"));
+    }
+    let mut moved = false;
+    if ctx.keys.contains(key) {
+        ctx.keys.select(target);
+        let free = !ctx.keys.contains(key);
+        ctx.keys.select(home);
+        if free && let Some(record) = ctx.keys.take_record(key) {
+            ctx.keys.signal(key, EventClass::Generic, "move_from");
+            ctx.keys.select(target);
+            ctx.keys.put_record(record);
+            ctx.keys.signal(key, EventClass::Generic, "move_to");
+            ctx.keys.select(home);
+            moved = true;
+        }
+    }
+    ctx.reply.integer(i64::from(moved));
+    Ok(Outcome::Done)
+}
+
+// ---- the keyspace ----
+
 fn keys(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let pattern = args.get(1);
+    let pattern = args.at(1);
     let mark = ctx.reply.defer();
-    let mut count = 0;
+    let mut count = 0usize;
     let reply = &mut ctx.reply;
     ctx.keys.for_each_key(|key, _| {
-        if matches(pattern, key) {
+        if pattern == b"*" || glob::matches(pattern, key) {
             reply.bulk(key);
             count += 1;
         }
@@ -356,7 +360,7 @@ fn keys(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
-fn random_key(ctx: &mut Context<'_>, _: Args<'_>) -> Result<Outcome, Fault> {
+fn randomkey(ctx: &mut Context<'_>, _: Args<'_>) -> Result<Outcome, Fault> {
     match ctx.keys.random_key(ctx.rng) {
         Some(key) => ctx.reply.bulk(&key),
         None => ctx.reply.null(),
@@ -364,71 +368,201 @@ fn random_key(ctx: &mut Context<'_>, _: Args<'_>) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
+/// A cursor of the SCAN family.
+pub(crate) fn cursor(text: &[u8]) -> Result<u64, Fault> {
+    larder_base::number::parse_u64(text).ok_or(Fault::text("ERR invalid cursor"))
+}
+
 fn scan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let cursor = number::parse_u64(args.at(1)).ok_or(Fault::text("ERR invalid cursor"))?;
-    let (mut pattern, mut count, mut wanted) = (None, 10usize, None);
+    let cursor = cursor(args.at(1))?;
+    let (mut pattern, mut wanted, mut count) = (None, None, 10usize);
     let mut at = 2;
     while at < args.len() {
-        if at + 1 >= args.len() {
-            return Err(Fault::SYNTAX);
-        }
+        let value = args.get(at + 1).ok_or(Fault::SYNTAX)?;
         if args.is(at, "COUNT") {
             let number = args.i64(at + 1)?;
             count = usize::try_from(number).ok().filter(|n| *n > 0).ok_or(Fault::SYNTAX)?;
         } else if args.is(at, "MATCH") {
-            pattern = args.get(at + 1);
+            pattern = (value != b"*").then_some(value);
         } else if args.is(at, "TYPE") {
-            wanted = args.get(at + 1);
+            wanted = Some(value);
         } else {
             return Err(Fault::SYNTAX);
         }
         at += 2;
     }
-    let (mut found, mut number) = (Vec::new(), 0usize);
-    let mut reply = larder_protocol::reply::Reply::new(&mut found, ctx.reply.version());
+    let mut inner = Vec::new();
+    let mut found = 0usize;
+    let mut list = Reply::new(&mut inner, ctx.reply.version());
     let next = ctx.keys.scan(cursor, count, |key, record| {
-        let fits =
-            wanted.is_none_or(|name| name.eq_ignore_ascii_case(record.kind().name().as_bytes()));
-        if fits && matches(pattern, key) {
-            reply.bulk(key);
-            number += 1;
+        let fits = pattern.is_none_or(|pattern| glob::matches(pattern, key))
+            && wanted
+                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(record.kind().name().as_bytes()));
+        if fits {
+            list.bulk(key);
+            found += 1;
         }
     });
     ctx.reply.array(2);
-    ctx.reply.bulk(next.to_string().as_bytes());
-    ctx.reply.array(number);
-    ctx.reply.raw(&found);
+    let mut text = Vec::new();
+    larder_base::number::write_u64(&mut text, next);
+    ctx.reply.bulk(&text);
+    ctx.reply.array(found);
+    ctx.reply.raw(&inner);
     Ok(Outcome::Done)
 }
 
-fn object(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = OBJECT.iter().find(|row| row.name == name) else {
-        let sub = String::from_utf8_lossy(args.at(1)).into_owned();
-        return Err(Fault::new(format!("ERR unknown subcommand '{sub}'. Try OBJECT HELP.")));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("object|{name}")));
+// ---- OBJECT ----
+
+fn object(_: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let name = String::from_utf8_lossy(args.at(1)).into_owned();
+    Err(Fault::new(format!("ERR unknown subcommand '{name}'. Try OBJECT HELP.")))
+}
+
+fn object_encoding(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    match ctx.keys.record(args.at(2)) {
+        Some(record) => ctx.reply.bulk(record.encoding_name().as_bytes()),
+        None => ctx.reply.null(),
     }
-    let (now, settings) = (ctx.keys.now(), ctx.settings);
-    let Some(record) = ctx.keys.record(args.at(2)) else {
+    Ok(Outcome::Done)
+}
+
+fn object_refcount(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    match ctx.keys.record(args.at(2)) {
+        Some(_) => ctx.reply.integer(1),
+        None => ctx.reply.null(),
+    }
+    Ok(Outcome::Done)
+}
+
+fn object_freq(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let Some(bits) = ctx.keys.record(args.at(2)).map(|record| record.eviction_bits()) else {
         ctx.reply.null();
         return Ok(Outcome::Done);
     };
-    match row.name {
-        "encoding" => ctx.reply.bulk(record.encoding_name().as_bytes()),
-        "refcount" => ctx.reply.integer(1),
-        "idletime" => {
-            let idle = settings.eviction_bits.idle_ms(record.eviction_bits(), now) / 1000;
-            ctx.reply.integer(i64::try_from(idle).unwrap_or(i64::MAX));
-        }
-        _ => {
-            return Err(Fault::text(
-                "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please \
-                 note that when switching between policies at runtime LRU and LFU data will take \
-                 some time to adjust.",
-            ));
-        }
+    if ctx.settings.eviction_bits != EvictionBits::Frequency {
+        return Err(Fault::text(
+            "ERR An LFU maxmemory policy is not selected, access frequency not tracked. Please note \
+             that when switching between policies at runtime LRU and LFU data will take some time \
+             to adjust.",
+        ));
+    }
+    ctx.reply.integer(i64::from(decayed(bits, now, ctx.settings)));
+    Ok(Outcome::Done)
+}
+
+fn object_idletime(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let Some(bits) = ctx.keys.record(args.at(2)).map(|record| record.eviction_bits()) else {
+        ctx.reply.null();
+        return Ok(Outcome::Done);
+    };
+    let meaning = ctx.settings.eviction_bits;
+    if meaning == EvictionBits::Frequency {
+        return Err(Fault::text(
+            "ERR An LFU maxmemory policy is selected, idle time not tracked. Please note that when \
+             switching between policies at runtime LRU and LFU data will take some time to adjust.",
+        ));
+    }
+    ctx.reply.integer(i64::try_from(meaning.idle_ms(bits, now) / 1000).unwrap_or(i64::MAX));
+    Ok(Outcome::Done)
+}
+
+fn object_help(ctx: &mut Context<'_>, _: Args<'_>) -> Result<Outcome, Fault> {
+    const LINES: &[&str] = &[
+        "OBJECT <subcommand> <key>. The subcommands:",
+        "ENCODING <key>",
+        "    The form in which the value is held.",
+        "FREQ <key>",
+        "    The counter of uses, under an LFU policy.",
+        "IDLETIME <key>",
+        "    Seconds since the last use, unless under an LFU policy.",
+        "REFCOUNT <key>",
+        "    How often the value is referred to.",
+        "HELP",
+        "    This text.",
+    ];
+    ctx.reply.array(LINES.len());
+    for line in LINES {
+        ctx.reply.simple(line);
     }
     Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn names_and_databases() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("MSET a 1 b 2", "+OK"),
+            ("EXISTS a a c", ":2"),
+            ("TOUCH a c", ":1"),
+            ("TYPE a", "+string"),
+            ("TYPE c", "+none"),
+            ("RENAME c d", "-ERR no such key"),
+            ("RENAME a a", "+OK"),
+            ("RENAMENX a b", ":0"),
+            ("SET a 1 EX 10", "+OK"),
+            ("RENAME a b", "+OK"),
+            ("PTTL b", ":10000"),
+            ("COPY b c", ":1"),
+            ("PTTL c", ":10000"),
+            ("COPY b c", ":0"),
+            ("COPY b b", "-ERR source and destination objects are the same"),
+            ("COPY b b DB 1", ":1"),
+            ("COPY b b DB 16", "-ERR DB index is out of range"),
+            ("MOVE b 1", ":0"),
+            ("MOVE c 1", ":1"),
+            ("EXISTS c", ":0"),
+            ("DEL b b", ":1"),
+            ("RANDOMKEY", "$-1"),
+        ]);
+    }
+
+    #[test]
+    fn walking_the_keyspace() {
+        let mut bench = Bench::new();
+        for i in 0..1000 {
+            assert_eq!(bench.run(&format!("SET key:{i} x")), "+OK");
+        }
+        let mut cursor = "0".to_owned();
+        let mut seen = std::collections::BTreeSet::new();
+        loop {
+            let reply = bench.run(&format!("SCAN {cursor} COUNT 30"));
+            let words: Vec<&str> = reply.split(' ').collect();
+            seen.extend(words.iter().filter(|w| w.starts_with("key:")).map(|w| (*w).to_owned()));
+            cursor = words[2].to_owned();
+            if cursor == "0" {
+                break;
+            }
+        }
+        assert_eq!(seen.len(), 1000);
+        assert!(bench.run("KEYS key:99?").starts_with("*10 "));
+        assert_eq!(bench.run("SCAN 0 COUNT 0"), "-ERR syntax error");
+        assert_eq!(bench.run("SCAN x"), "-ERR invalid cursor");
+        assert_eq!(bench.run("SCAN 0 COUNT 5000 TYPE list"), "*2 $1 0 *0");
+    }
+
+    #[test]
+    fn objects() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("SET a 1", "+OK"),
+            ("OBJECT ENCODING a", "$3 int"),
+            ("OBJECT REFCOUNT a", ":1"),
+            ("OBJECT ENCODING none", "$-1"),
+            ("APPEND a x", ":2"),
+            ("OBJECT ENCODING a", "$3 raw"),
+            ("OBJECT BAD a", "-ERR unknown subcommand 'BAD'. Try OBJECT HELP."),
+        ]);
+        bench.now.0 += 20_500;
+        bench.run("EXISTS a");
+        assert_eq!(bench.run("OBJECT IDLETIME a"), ":20");
+        bench.run("TOUCH a");
+        assert_eq!(bench.run("OBJECT IDLETIME a"), ":0");
+    }
 }

@@ -3,8 +3,11 @@
 //! or the server's state.
 
 pub mod args;
+pub mod bitfield;
+pub mod bitmap;
 pub mod context;
 mod deadline;
+pub mod expire;
 pub mod fault;
 pub mod generic;
 pub mod string;
@@ -19,6 +22,12 @@ pub use table::{Begin, Command, Find, Flags, Group, Handler, KeySpec, Run};
 
 /// All data commands.
 pub fn families() -> impl Iterator<Item = &'static Command> {
-    let families: &[&'static [Command]] = &[generic::COMMANDS, string::COMMANDS];
+    let families: &[&'static [Command]] = &[
+        bitfield::COMMANDS,
+        bitmap::COMMANDS,
+        expire::COMMANDS,
+        generic::COMMANDS,
+        string::COMMANDS,
+    ];
     families.iter().copied().flatten()
 }
