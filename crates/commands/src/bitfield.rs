@@ -253,7 +253,10 @@ mod tests {
             ("BITFIELD a INCRBY u8 0 2", "*1 :1"),
             ("BITFIELD a OVERFLOW SAT INCRBY u2 #3 9", "*1 :3"),
             ("BITFIELD a OVERFLOW FAIL INCRBY u2 #3 1", "*1 $-1"),
-            ("BITFIELD a SET i64 0 -1 GET i64 0 GET u63 1", "*3 :216172782113783808 :-1 :9223372036854775807"),
+            (
+                "BITFIELD a SET i64 0 -1 GET i64 0 GET u63 1",
+                "*3 :216172782113783808 :-1 :9223372036854775807",
+            ),
             ("BITFIELD a OVERFLOW FAIL INCRBY i64 0 -9223372036854775808", "*1 $-1"),
             ("BITFIELD a INCRBY i64 0 -9223372036854775808", "*1 :9223372036854775807"),
             ("BITFIELD_RO a GET u4 0", "*1 :7"),

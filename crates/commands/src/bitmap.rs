@@ -72,11 +72,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// A bit offset whose byte lies within the longest string allowed. With `field` a leading `#`
 /// multiplies by that many bits.
-pub(crate) fn offset(
-    ctx: &Context<'_>,
-    text: &[u8],
-    field: Option<u64>,
-) -> Result<u64, Fault> {
+pub(crate) fn offset(ctx: &Context<'_>, text: &[u8], field: Option<u64>) -> Result<u64, Fault> {
     let (digits, factor) = match (text, field) {
         ([b'#', digits @ ..], Some(bits)) => (digits, bits),
         _ => (text, 1),

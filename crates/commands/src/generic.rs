@@ -10,7 +10,7 @@ use larder_store::{DbIndex, EventClass};
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::table::{Command, Flags, Group, KeySpec};
+use crate::table::{Command, Flags, Group, KeySpec, Run};
 
 const READ: Flags = Flags::READONLY;
 const READ_FAST: Flags = Flags::READONLY.or(Flags::FAST);
@@ -414,9 +414,19 @@ fn scan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 
 // ---- OBJECT ----
 
-fn object(_: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).into_owned();
-    Err(Fault::new(format!("ERR unknown subcommand '{name}'. Try OBJECT HELP.")))
+/// Runs the subcommand that the second argument names.
+fn object(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let Some(row) = OBJECT.iter().find(|row| args.is(1, row.name)) else {
+        let name = String::from_utf8_lossy(args.at(1)).into_owned();
+        return Err(Fault::new(format!("ERR unknown subcommand '{name}'. Try OBJECT HELP.")));
+    };
+    if !row.fits(args.len()) {
+        return Err(Fault::arity(&format!("object|{}", row.name)));
+    }
+    match row.run {
+        Run::Data(handler) => handler(ctx, args),
+        Run::Control => Err(Fault::SYNTAX),
+    }
 }
 
 fn object_encoding(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
