@@ -46,7 +46,11 @@ fn count(bytes: isize) {
     }
 }
 
-/// The size class of a request, with classes every 8 bytes up to 64 and four per doubling above.
+/// From here on jemalloc rounds to whole pages.
+const LARGE: usize = 16 * 1024;
+const PAGE: usize = 4096;
+
+/// The size class of a request: every 8 bytes up to 64, then four per doubling, then whole pages.
 #[inline]
 fn class(size: usize, align: usize) -> isize {
     let size = size.max(8);
@@ -56,7 +60,11 @@ fn class(size: usize, align: usize) -> isize {
     } else {
         size
     };
-    let spacing = if rounded <= 64 { 8 } else { rounded.next_power_of_two() / 8 };
+    let spacing = match rounded {
+        ..=64 => 8,
+        65..=LARGE => rounded.next_power_of_two() / 8,
+        _ => PAGE,
+    };
     isize::try_from(rounded.next_multiple_of(spacing)).unwrap_or(isize::MAX)
 }
 
