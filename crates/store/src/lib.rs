@@ -12,5 +12,5 @@ pub mod view;
 pub use keyspace::{DbIndex, Interest, Keyspace};
 pub use record::{Payload, Record, RecordMut, RecordRef};
 pub use settings::Settings;
-pub use value::{Kind, Typed, Value};
-pub use view::{Change, Deadline, EventClass, Text, View, What, WrongType};
+pub use value::{End, Hash, Kind, List, Set, SortedSet, Text, Thresholds, Typed, Value};
+pub use view::{Change, Deadline, EventClass, View, What, WrongType};

@@ -275,6 +275,12 @@ impl<'a> RecordRef<'a> {
         self.raw.parts().size()
     }
 
+    /// The bare address, for an index that its owner keeps beside the records.
+    #[inline]
+    pub(crate) fn raw(self) -> Raw {
+        self.raw
+    }
+
     /// A deep copy under another key, keeping the deadline.
     pub fn copy_as(self, key: &[u8]) -> Record {
         match self.payload() {

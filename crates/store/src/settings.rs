@@ -1,6 +1,8 @@
 //! The part of the configuration that the data itself depends on. Who reads configuration files, and
 //! how the values got here, is not known here.
 
+use crate::value::Thresholds;
+
 /// How the 24 eviction bits of a record are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum EvictionBits {
@@ -16,6 +18,8 @@ pub enum EvictionBits {
 /// Data-relevant settings of one moment.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// When collections leave their small forms.
+    pub thresholds: Thresholds,
     /// What the eviction bits mean.
     pub eviction_bits: EvictionBits,
     /// Larger grows the frequency counter more slowly (`lfu-log-factor`).
@@ -31,6 +35,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
+            thresholds: Thresholds::default(),
             eviction_bits: EvictionBits::LastAccess,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,

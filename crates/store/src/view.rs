@@ -15,6 +15,7 @@ use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotGuard};
 use crate::record::{Payload, Record, RecordRef};
 use crate::settings::{EvictionBits, Settings};
 use crate::table::Place;
+pub use crate::value::Text;
 use crate::value::{Kind, Typed, Value};
 
 /// Texts up to this many bytes lie inside their record.
@@ -35,68 +36,6 @@ pub enum Deadline {
     None,
     /// The key expires then.
     At(Millis),
-}
-
-/// A string value, to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Text<'a> {
-    /// An integer in canonical form.
-    Int(i64),
-    /// Any bytes.
-    Bytes(&'a [u8]),
-}
-
-impl<'a> Text<'a> {
-    /// Length in bytes as text.
-    pub fn len(self) -> usize {
-        match self {
-            Text::Int(value) => number::i64_len(value),
-            Text::Bytes(bytes) => bytes.len(),
-        }
-    }
-
-    /// Whether the text is empty.
-    pub fn is_empty(self) -> bool {
-        self.len() == 0
-    }
-
-    /// Appends the text.
-    pub fn append_to(self, out: &mut Vec<u8>) {
-        match self {
-            Text::Int(value) => number::write_i64(out, value),
-            Text::Bytes(bytes) => out.extend_from_slice(bytes),
-        }
-    }
-
-    /// The text as bytes; integers are written into `room`.
-    pub fn as_bytes<'r>(self, room: &'r mut Vec<u8>) -> &'r [u8]
-    where
-        'a: 'r,
-    {
-        match self {
-            Text::Int(value) => {
-                room.clear();
-                number::write_i64(room, value);
-                room
-            }
-            Text::Bytes(bytes) => bytes,
-        }
-    }
-
-    /// The integer that the text is, in Redis's strict form.
-    pub fn to_i64(self) -> Option<i64> {
-        match self {
-            Text::Int(value) => Some(value),
-            Text::Bytes(bytes) => number::parse_i64(bytes),
-        }
-    }
-
-    /// A copy.
-    pub fn to_vec(self) -> Vec<u8> {
-        let mut copy = Vec::with_capacity(self.len());
-        self.append_to(&mut copy);
-        copy
-    }
 }
 
 /// Classes of keyspace notifications.
@@ -948,7 +887,6 @@ impl<'a> RecordRef<'a> {
             Payload::Text(text) => Some(Text::Bytes(text)),
             Payload::Int(value) => Some(Text::Int(value)),
             Payload::Boxed(Value::Text(text)) => Some(Text::Bytes(text)),
-            #[expect(unreachable_patterns, reason = "the only variant for now")]
             Payload::Boxed(_) => None,
         }
     }

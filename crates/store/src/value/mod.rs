@@ -1,7 +1,70 @@
 //! The value of a key: one enum over the data types, and what each type must offer to the keyspace.
 //! A new type is a new variant here, and the compiler lists the rest.
 
+mod hash;
+mod ints;
+mod list;
+mod members;
+mod ordered;
+mod packed;
+mod set;
+mod sorted_set;
+#[cfg(test)]
+mod tests;
+mod text;
+
 use std::sync::Arc;
+
+use larder_base::hash::KeyHasher;
+
+pub use hash::Hash;
+pub use list::{End, List};
+pub use set::Set;
+pub use sorted_set::{Ranked, SortedSet, Updated};
+pub use text::Text;
+
+/// A packed collection never grows beyond this many bytes, whatever the thresholds allow.
+const PACKED_BYTES_MAX: usize = 64 << 20;
+
+/// When collections leave their small forms (the `*-max-*` options of the configuration).
+#[derive(Clone, Copy, Debug)]
+pub struct Thresholds {
+    /// `hash-max-listpack-entries`
+    pub hash_entries: usize,
+    /// `hash-max-listpack-value`, bytes
+    pub hash_value: usize,
+    /// `set-max-intset-entries`
+    pub set_intset: usize,
+    /// `set-max-listpack-entries`
+    pub set_entries: usize,
+    /// `set-max-listpack-value`, bytes
+    pub set_value: usize,
+    /// `zset-max-listpack-entries`
+    pub zset_entries: usize,
+    /// `zset-max-listpack-value`, bytes
+    pub zset_value: usize,
+    /// `list-max-listpack-size`: elements if positive; -1 to -5 for 4 to 64 KiB
+    pub list_size: i32,
+    /// Places the members of big collections. Must be keyed by a secret of the process, as members
+    /// come from clients; the default is for tests.
+    pub hasher: KeyHasher,
+}
+
+impl Default for Thresholds {
+    fn default() -> Thresholds {
+        Thresholds {
+            hash_entries: 128,
+            hash_value: 64,
+            set_intset: 512,
+            set_entries: 128,
+            set_value: 64,
+            zset_entries: 128,
+            zset_value: 64,
+            list_size: -2,
+            hasher: KeyHasher::new(0, 0),
+        }
+    }
+}
 
 /// The type of a key, as clients see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -36,6 +99,14 @@ impl Kind {
 pub enum Value {
     /// Text too long to lie inside its record; shared so that a reader may keep it while it changes.
     Text(Arc<Vec<u8>>),
+    /// A list.
+    List(List),
+    /// A set.
+    Set(Set),
+    /// A hash.
+    Hash(Hash),
+    /// A sorted set.
+    SortedSet(SortedSet),
 }
 
 /// What the keyspace needs of a data type, to hand it out typed.
@@ -59,6 +130,10 @@ impl Value {
     pub fn kind(&self) -> Kind {
         match self {
             Value::Text(_) => Kind::String,
+            Value::List(_) => Kind::List,
+            Value::Set(_) => Kind::Set,
+            Value::Hash(_) => Kind::Hash,
+            Value::SortedSet(_) => Kind::SortedSet,
         }
     }
 
@@ -66,6 +141,10 @@ impl Value {
     pub fn encoding_name(&self) -> &'static str {
         match self {
             Value::Text(_) => "raw",
+            Value::List(list) => list.encoding_name(),
+            Value::Set(set) => set.encoding_name(),
+            Value::Hash(hash) => hash.encoding_name(),
+            Value::SortedSet(sorted) => sorted.encoding_name(),
         }
     }
 
@@ -73,6 +152,10 @@ impl Value {
     pub fn is_empty(&self) -> bool {
         match self {
             Value::Text(_) => false,
+            Value::List(list) => list.is_empty(),
+            Value::Set(set) => set.is_empty(),
+            Value::Hash(hash) => hash.is_empty(),
+            Value::SortedSet(sorted) => sorted.is_empty(),
         }
     }
 
@@ -80,6 +163,10 @@ impl Value {
     pub fn memory_usage(&self) -> usize {
         match self {
             Value::Text(text) => text.capacity() + 40,
+            Value::List(list) => list.memory_usage(),
+            Value::Set(set) => set.memory_usage(),
+            Value::Hash(hash) => hash.memory_usage(),
+            Value::SortedSet(sorted) => sorted.memory_usage(),
         }
     }
 
@@ -87,8 +174,56 @@ impl Value {
     pub fn free_cost(&self) -> usize {
         match self {
             Value::Text(text) => text.len() >> 20,
+            Value::List(list) => list.deep_len(),
+            Value::Set(set) => set.deep_len(),
+            Value::Hash(hash) => hash.deep_len(),
+            Value::SortedSet(sorted) => sorted.deep_len(),
         }
     }
 }
 
-const _: () = assert!(size_of::<Value>() <= 16);
+const _: () = assert!(size_of::<Value>() == 16);
+
+/// What every collection offers alike.
+macro_rules! collection {
+    ($type:ident) => {
+        impl Typed for $type {
+            const KIND: Kind = Kind::$type;
+            fn fresh() -> $type {
+                $type::new()
+            }
+            fn wrap(self) -> Value {
+                Value::$type(self)
+            }
+            fn of(value: &Value) -> Option<&$type> {
+                if let Value::$type(own) = value { Some(own) } else { None }
+            }
+            fn of_mut(value: &mut Value) -> Option<&mut $type> {
+                if let Value::$type(own) = value { Some(own) } else { None }
+            }
+            fn is_empty(&self) -> bool {
+                self.is_empty()
+            }
+        }
+
+        impl Default for $type {
+            fn default() -> $type {
+                $type::new()
+            }
+        }
+
+        impl std::fmt::Debug for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_struct(stringify!($type))
+                    .field("len", &self.len())
+                    .field("encoding", &self.encoding_name())
+                    .finish()
+            }
+        }
+    };
+}
+
+collection!(List);
+collection!(Set);
+collection!(Hash);
+collection!(SortedSet);
