@@ -10,6 +10,7 @@ mod deadline;
 pub mod expire;
 pub mod fault;
 pub mod generic;
+pub mod hyperloglog;
 pub mod string;
 pub mod table;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
         bitmap::COMMANDS,
         expire::COMMANDS,
         generic::COMMANDS,
+        hyperloglog::COMMANDS,
         string::COMMANDS,
     ];
     families.iter().copied().flatten()
