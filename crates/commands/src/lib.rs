@@ -10,8 +10,11 @@ mod deadline;
 pub mod expire;
 pub mod fault;
 pub mod generic;
-pub mod hyperloglog;
+pub mod hash;
+pub mod list;
+pub mod set;
 pub mod string;
+mod support;
 pub mod table;
 #[cfg(test)]
 mod testing;
@@ -28,7 +31,9 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
         bitmap::COMMANDS,
         expire::COMMANDS,
         generic::COMMANDS,
-        hyperloglog::COMMANDS,
+        hash::COMMANDS,
+        list::COMMANDS,
+        set::COMMANDS,
         string::COMMANDS,
     ];
     families.iter().copied().flatten()

@@ -63,7 +63,7 @@ impl<'a> Encoded<'a> {
         let [a, b, c, d, ..] = len;
         match text.len() {
             0..=SMALL_TEXT_MAX => Encoded::head(&[a], text),
-            128..=0xffff => Encoded::head(&[TEXT_2, a, b], text),
+            ..=0xffff => Encoded::head(&[TEXT_2, a, b], text),
             _ => Encoded::head(&[TEXT_4, a, b, c, d], text),
         }
     }
@@ -160,9 +160,9 @@ impl BackLength {
         let group = |shift: u32, more: u8| (size >> shift).to_le_bytes()[0] & 127 | more;
         let len = match size {
             0..0x80 => 1,
-            0x80..0x4000 => 2,
-            0x4000..0x20_0000 => 3,
-            0x20_0000..0x1000_0000 => 4,
+            ..0x4000 => 2,
+            ..0x20_0000 => 3,
+            ..0x1000_0000 => 4,
             _ => 5,
         };
         let (mut shift, mut left) = (0, len);

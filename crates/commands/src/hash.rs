@@ -1,0 +1,699 @@
+//! Commands on hashes. Fields that are due are removed before a command looks at its hash, so that the
+//! handlers see live fields only; see `field_expiry` for the commands on deadlines of fields.
+
+use larder_base::number::LongDouble;
+use larder_protocol::reply::Reply;
+use larder_store::value::Hash;
+use larder_store::{EventClass, Text};
+
+use crate::args::Args;
+use crate::context::{Context, Outcome};
+use crate::fault::Fault;
+use crate::support::{DRAW_MAX, Facts, READ_ONE, ScanOptions, bulk, row, write_scan};
+use crate::table::{Command, Flags, Group, Handler, KeySpec};
+
+mod field_expiry;
+
+const READ: Flags = Flags::READONLY;
+const FAST_READ: Flags = READ.or(Flags::FAST);
+const FAST_WRITE: Flags = Flags::WRITE.or(Flags::FAST);
+const FAST_GROW: Flags = FAST_WRITE.or(Flags::DENYOOM);
+
+const UPDATE: &[KeySpec] = &[KeySpec::one(1, "RW update")];
+const ADD: &[KeySpec] = &[KeySpec::one(1, "RW update insert")];
+
+#[expect(clippy::too_many_arguments, reason = "the columns of a table")]
+const fn hash(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    keys: &'static [KeySpec],
+    since: &'static str,
+    complexity: &'static str,
+    words: (&'static str, &'static str),
+    handler: Handler,
+) -> Command {
+    let facts = Facts { arity, flags, keys, since, complexity };
+    row(Group::Hash, name, handler, facts, words.0, words.1)
+}
+
+const PER_FIELD: &str = "O(N) with N = number of fields named";
+const WHOLE: &str = "O(N) with N = size of the hash";
+
+/// The rows of this family.
+pub const COMMANDS: &[Command] = &[
+    hash(
+        "hdel",
+        -3,
+        FAST_WRITE,
+        &[KeySpec::one(1, "RW delete")],
+        "2.0.0",
+        PER_FIELD,
+        ("key field [field ...]", "Removes fields, and the hash if none is left."),
+        hdel,
+    ),
+    hash(
+        "hexists",
+        3,
+        FAST_READ,
+        &[KeySpec::one(1, "RO")],
+        "2.0.0",
+        "O(1)",
+        ("key field", "Tells whether a field exists."),
+        hexists,
+    ),
+    hash(
+        "hexpire",
+        -6,
+        FAST_WRITE,
+        UPDATE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key seconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
+            "Lets fields expire after so many seconds.",
+        ),
+        field_expiry::hexpire,
+    ),
+    hash(
+        "hexpireat",
+        -6,
+        FAST_WRITE,
+        UPDATE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key unix-time-seconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
+            "Lets fields expire at a time in seconds.",
+        ),
+        field_expiry::hexpireat,
+    ),
+    hash(
+        "hexpiretime",
+        -5,
+        FAST_READ,
+        READ_ONE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key FIELDS numfields field [field ...]",
+            "Returns the times in seconds at which fields expire.",
+        ),
+        field_expiry::hexpiretime,
+    ),
+    hash(
+        "hget",
+        3,
+        FAST_READ,
+        READ_ONE,
+        "2.0.0",
+        "O(1)",
+        ("key field", "Returns the value of a field."),
+        hget,
+    ),
+    hash(
+        "hgetall",
+        2,
+        READ,
+        READ_ONE,
+        "2.0.0",
+        WHOLE,
+        ("key", "Returns all fields and values."),
+        hgetall,
+    ),
+    hash(
+        "hgetdel",
+        -5,
+        FAST_WRITE,
+        &[KeySpec::one(1, "RW access delete")],
+        "9.1.0",
+        PER_FIELD,
+        (
+            "key FIELDS numfields field [field ...]",
+            "Returns the values of fields and removes them.",
+        ),
+        field_expiry::hgetdel,
+    ),
+    hash(
+        "hgetex",
+        -5,
+        FAST_WRITE,
+        &[KeySpec::one(1, "RW access update")],
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | PERSIST] FIELDS numfields field [field ...]",
+            "Returns the values of fields and changes when they expire.",
+        ),
+        field_expiry::hgetex,
+    ),
+    hash(
+        "hincrby",
+        4,
+        FAST_GROW,
+        &[KeySpec::one(1, "RW access update")],
+        "2.0.0",
+        "O(1)",
+        ("key field increment", "Adds an integer to the value of a field."),
+        hincrby,
+    ),
+    hash(
+        "hincrbyfloat",
+        4,
+        FAST_GROW,
+        &[KeySpec::one(1, "RW access update")],
+        "2.6.0",
+        "O(1)",
+        ("key field increment", "Adds a floating point number to the value of a field."),
+        hincrbyfloat,
+    ),
+    hash("hkeys", 2, READ, READ_ONE, "2.0.0", WHOLE, ("key", "Returns all fields."), hkeys),
+    hash(
+        "hlen",
+        2,
+        FAST_READ,
+        &[KeySpec::one(1, "RO")],
+        "2.0.0",
+        "O(1)",
+        ("key", "Returns the number of fields."),
+        hlen,
+    ),
+    hash(
+        "hmget",
+        -3,
+        FAST_READ,
+        READ_ONE,
+        "2.0.0",
+        PER_FIELD,
+        ("key field [field ...]", "Returns the values of fields."),
+        hmget,
+    ),
+    hash(
+        "hmset",
+        -4,
+        FAST_GROW,
+        ADD,
+        "2.0.0",
+        PER_FIELD,
+        ("key field value [field value ...]", "Sets the values of fields, as HSET does."),
+        hmset,
+    ),
+    hash(
+        "hpersist",
+        -5,
+        FAST_WRITE,
+        UPDATE,
+        "9.0.0",
+        PER_FIELD,
+        ("key FIELDS numfields field [field ...]", "Lets fields never expire."),
+        field_expiry::hpersist,
+    ),
+    hash(
+        "hpexpire",
+        -6,
+        FAST_WRITE,
+        UPDATE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key milliseconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
+            "Lets fields expire after so many milliseconds.",
+        ),
+        field_expiry::hpexpire,
+    ),
+    hash(
+        "hpexpireat",
+        -6,
+        FAST_WRITE,
+        UPDATE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key unix-time-milliseconds [NX | XX | GT | LT] FIELDS numfields field [field ...]",
+            "Lets fields expire at a time in milliseconds.",
+        ),
+        field_expiry::hpexpireat,
+    ),
+    hash(
+        "hpexpiretime",
+        -5,
+        FAST_READ,
+        READ_ONE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key FIELDS numfields field [field ...]",
+            "Returns the times in milliseconds at which fields expire.",
+        ),
+        field_expiry::hpexpiretime,
+    ),
+    hash(
+        "hpttl",
+        -5,
+        FAST_READ,
+        READ_ONE,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key FIELDS numfields field [field ...]",
+            "Returns how many milliseconds fields have left.",
+        ),
+        field_expiry::hpttl,
+    ),
+    hash(
+        "hrandfield",
+        -2,
+        READ,
+        READ_ONE,
+        "6.2.0",
+        "O(N) with N = number of fields returned",
+        ("key [count [WITHVALUES]]", "Returns fields drawn at random."),
+        hrandfield,
+    ),
+    hash(
+        "hscan",
+        -3,
+        READ,
+        READ_ONE,
+        "2.8.0",
+        "O(1) a call, O(N) for the whole iteration",
+        (
+            "key cursor [MATCH pattern] [COUNT count] [NOVALUES]",
+            "Walks over fields and values step by step.",
+        ),
+        hscan,
+    ),
+    hash(
+        "hset",
+        -4,
+        FAST_GROW,
+        ADD,
+        "2.0.0",
+        PER_FIELD,
+        ("key field value [field value ...]", "Sets the values of fields."),
+        hset,
+    ),
+    hash(
+        "hsetex",
+        -6,
+        FAST_GROW,
+        ADD,
+        "9.0.0",
+        PER_FIELD,
+        (
+            "key [FNX | FXX] [EX seconds | PX milliseconds | EXAT unix-time-seconds | PXAT unix-time-milliseconds | KEEPTTL] FIELDS numfields field value [field value ...]",
+            "Sets the values of fields and when they expire.",
+        ),
+        field_expiry::hsetex,
+    ),
+    hash(
+        "hsetnx",
+        4,
+        FAST_GROW,
+        &[KeySpec::one(1, "RW insert")],
+        "2.0.0",
+        "O(1)",
+        ("key field value", "Sets the value of a field that does not exist yet."),
+        hsetnx,
+    ),
+    hash(
+        "hstrlen",
+        3,
+        FAST_READ,
+        &[KeySpec::one(1, "RO")],
+        "3.2.0",
+        "O(1)",
+        ("key field", "Returns the length of the value of a field."),
+        hstrlen,
+    ),
+    hash(
+        "httl",
+        -5,
+        FAST_READ,
+        READ_ONE,
+        "9.0.0",
+        PER_FIELD,
+        ("key FIELDS numfields field [field ...]", "Returns how many seconds fields have left."),
+        field_expiry::httl,
+    ),
+    hash("hvals", 2, READ, READ_ONE, "2.0.0", WHOLE, ("key", "Returns all values."), hvals),
+];
+
+/// Removes the fields that are due.
+///
+/// # Errors
+/// The key holds another type.
+pub(crate) fn expire_fields(ctx: &mut Context<'_>, key: &[u8]) -> Result<(), Fault> {
+    let now = ctx.keys.now();
+    let due = ctx
+        .keys
+        .peek::<Hash>(key)?
+        .is_some_and(|hash| hash.earliest_expiry().is_some_and(|when| when <= now));
+    if due
+        && ctx
+            .keys
+            .write::<Hash>(key)?
+            .is_some_and(|hash| hash.remove_expired(now, usize::MAX, |_| {}) > 0)
+    {
+        ctx.keys.signal(key, EventClass::Hash, "hexpired");
+        ctx.keys.remove_if_empty(key);
+    }
+    Ok(())
+}
+
+/// The hash at a key, to read.
+fn look<'c>(ctx: &'c mut Context<'_>, key: &[u8]) -> Result<Option<&'c Hash>, Fault> {
+    expire_fields(ctx, key)?;
+    Ok(ctx.keys.read::<Hash>(key)?)
+}
+
+fn hget(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    expire_fields(ctx, args.at(1))?;
+    match ctx.keys.read::<Hash>(args.at(1))?.and_then(|hash| hash.get(args.at(2), now)) {
+        Some(value) => bulk(&mut ctx.reply, value),
+        None => ctx.reply.null(),
+    }
+    Ok(Outcome::Done)
+}
+
+fn hmget(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    expire_fields(ctx, args.at(1))?;
+    let hash = ctx.keys.read::<Hash>(args.at(1))?;
+    let fields = args.from(2);
+    ctx.reply.array(fields.len());
+    for field in fields {
+        match hash.and_then(|hash| hash.get(field, now)) {
+            Some(value) => bulk(&mut ctx.reply, value),
+            None => ctx.reply.null(),
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn hexists(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let found = look(ctx, args.at(1))?.is_some_and(|hash| hash.get(args.at(2), now).is_some());
+    ctx.reply.integer(i64::from(found));
+    Ok(Outcome::Done)
+}
+
+fn hstrlen(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let len =
+        look(ctx, args.at(1))?.and_then(|hash| hash.get(args.at(2), now)).map_or(0, Text::len);
+    ctx.reply.count(len);
+    Ok(Outcome::Done)
+}
+
+fn hlen(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let len = look(ctx, args.at(1))?.map_or(0, Hash::len);
+    ctx.reply.count(len);
+    Ok(Outcome::Done)
+}
+
+fn hgetall(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    expire_fields(ctx, args.at(1))?;
+    let Some(hash) = ctx.keys.read::<Hash>(args.at(1))? else {
+        ctx.reply.map(0);
+        return Ok(Outcome::Done);
+    };
+    ctx.reply.map(hash.len());
+    for (field, value) in hash.iter(now) {
+        bulk(&mut ctx.reply, field);
+        bulk(&mut ctx.reply, value);
+    }
+    Ok(Outcome::Done)
+}
+
+fn halves(ctx: &mut Context<'_>, key: &[u8], values: bool) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    expire_fields(ctx, key)?;
+    let Some(hash) = ctx.keys.read::<Hash>(key)? else {
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    ctx.reply.array(hash.len());
+    for (field, value) in hash.iter(now) {
+        bulk(&mut ctx.reply, if values { value } else { field });
+    }
+    Ok(Outcome::Done)
+}
+
+fn hkeys(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    halves(ctx, args.at(1), false)
+}
+
+fn hvals(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    halves(ctx, args.at(1), true)
+}
+
+/// Sets the pairs of the arguments; how many fields are new.
+fn set_pairs(ctx: &mut Context<'_>, args: Args<'_>, name: &str) -> Result<usize, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let now = ctx.keys.now();
+    if args.len() % 2 == 1 {
+        return Err(Fault::arity(name));
+    }
+    let key = args.at(1);
+    expire_fields(ctx, key)?;
+    let hash = ctx.keys.write_or_create::<Hash>(key)?;
+    let mut created = 0;
+    for pair in args.from(2).chunks_exact(2) {
+        if let [field, value] = pair {
+            created += usize::from(hash.set(field, value, now, limits));
+        }
+    }
+    ctx.keys.signal(key, EventClass::Hash, "hset");
+    Ok(created)
+}
+
+fn hset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let created = set_pairs(ctx, args, "hset")?;
+    ctx.reply.count(created);
+    Ok(Outcome::Done)
+}
+
+fn hmset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    set_pairs(ctx, args, "hmset")?;
+    ctx.reply.ok();
+    Ok(Outcome::Done)
+}
+
+fn hsetnx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let now = ctx.keys.now();
+    let key = args.at(1);
+    let exists = look(ctx, key)?.is_some_and(|hash| hash.get(args.at(2), now).is_some());
+    if !exists {
+        ctx.keys.write_or_create::<Hash>(key)?.set(args.at(2), args.at(3), now, limits);
+        ctx.keys.signal(key, EventClass::Hash, "hset");
+    }
+    ctx.reply.integer(i64::from(!exists));
+    Ok(Outcome::Done)
+}
+
+fn hdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let key = args.at(1);
+    expire_fields(ctx, key)?;
+    let removed = match ctx.keys.write::<Hash>(key)? {
+        Some(hash) => args.from(2).iter().filter(|field| hash.remove(field, now)).count(),
+        None => 0,
+    };
+    if removed > 0 {
+        ctx.keys.signal(key, EventClass::Hash, "hdel");
+        ctx.keys.remove_if_empty(key);
+    }
+    ctx.reply.count(removed);
+    Ok(Outcome::Done)
+}
+
+fn hincrby(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let increment = args.i64(3)?;
+    let (key, field) = (args.at(1), args.at(2));
+    expire_fields(ctx, key)?;
+    let old = match ctx.keys.peek::<Hash>(key)?.and_then(|hash| hash.get(field, now)) {
+        Some(text) => text.to_i64().ok_or(Fault::text("ERR hash value is not an integer"))?,
+        None => 0,
+    };
+    let sum = old.checked_add(increment).ok_or(Fault::OVERFLOW)?;
+    let mut text = Vec::new();
+    Text::Int(sum).append_to(&mut text);
+    set_value(ctx, key, field, &text)?;
+    ctx.keys.signal(key, EventClass::Hash, "hincrby");
+    ctx.reply.integer(sum);
+    Ok(Outcome::Done)
+}
+
+fn hincrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let increment = LongDouble::parse(args.at(3)).ok_or(Fault::NOT_FLOAT)?;
+    if increment.is_infinite() {
+        return Err(Fault::text("ERR value is NaN or Infinity"));
+    }
+    let (key, field) = (args.at(1), args.at(2));
+    expire_fields(ctx, key)?;
+    let mut room = Vec::new();
+    let old = match ctx.keys.peek::<Hash>(key)?.and_then(|hash| hash.get(field, now)) {
+        Some(text) => LongDouble::parse(text.as_bytes(&mut room))
+            .ok_or(Fault::text("ERR hash value is not a float"))?,
+        None => LongDouble::from_i64(0),
+    };
+    let sum = old.add(increment);
+    if sum.is_nan() || sum.is_infinite() {
+        return Err(Fault::text("ERR increment would produce NaN or Infinity"));
+    }
+    let text = sum.to_text();
+    set_value(ctx, key, field, &text)?;
+    ctx.keys.signal(key, EventClass::Hash, "hincrbyfloat");
+    ctx.reply.bulk(&text);
+    Ok(Outcome::Done)
+}
+
+/// Sets a value and keeps the field's deadline.
+fn set_value(ctx: &mut Context<'_>, key: &[u8], field: &[u8], value: &[u8]) -> Result<(), Fault> {
+    let limits = &ctx.settings.thresholds;
+    let now = ctx.keys.now();
+    let hash = ctx.keys.write_or_create::<Hash>(key)?;
+    hash.overwrite(field, value, now, limits);
+    Ok(())
+}
+
+fn hrandfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let key = args.at(1);
+    if args.len() == 2 {
+        expire_fields(ctx, key)?;
+        match ctx.keys.read::<Hash>(key)?.and_then(|hash| hash.random(ctx.rng, now)) {
+            Some((field, _)) => bulk(&mut ctx.reply, field),
+            None => ctx.reply.null(),
+        }
+        return Ok(Outcome::Done);
+    }
+    let count = args.i64(2)?;
+    let with_values = args.len() == 4 && args.is(3, "WITHVALUES");
+    if args.len() > 4 || (args.len() == 4 && !with_values) {
+        return Err(Fault::SYNTAX);
+    }
+    if count < -DRAW_MAX {
+        return Err(Fault::text("ERR value is out of range"));
+    }
+    expire_fields(ctx, key)?;
+    let Some(hash) = ctx.keys.read::<Hash>(key)? else {
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let mark = ctx.reply.defer();
+    let pairs = ctx.reply.is_resp3();
+    let mut written = 0;
+    let mut show = |field: Text<'_>, value: Text<'_>| {
+        if with_values && pairs {
+            ctx.reply.array(2);
+        }
+        bulk(&mut ctx.reply, field);
+        written += 1;
+        if with_values {
+            bulk(&mut ctx.reply, value);
+            written += usize::from(!pairs);
+        }
+    };
+    if count < 0 {
+        for _ in 0..count.unsigned_abs() {
+            if let Some((field, value)) = hash.random(ctx.rng, now) {
+                show(field, value);
+            }
+        }
+    } else {
+        let wanted = usize::try_from(count).unwrap_or(usize::MAX).min(hash.len());
+        let (mut left, mut open) = (hash.len(), wanted);
+        for (field, value) in hash.iter(now) {
+            if open > 0 && ctx.rng.below_usize(left) < open {
+                show(field, value);
+                open -= 1;
+            }
+            left = left.saturating_sub(1);
+        }
+    }
+    ctx.reply.close_array(mark, written);
+    Ok(Outcome::Done)
+}
+
+fn hscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let now = ctx.keys.now();
+    let options = ScanOptions::parse(args, true)?;
+    expire_fields(ctx, args.at(1))?;
+    ctx.reply.array(2);
+    let Some(hash) = ctx.keys.read::<Hash>(args.at(1))? else {
+        ctx.reply.bulk(b"0");
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let mut shown = Vec::new();
+    let (mut room, mut count) = (Vec::new(), 0);
+    let mut inner = Reply::new(&mut shown, ctx.reply.version());
+    let next = hash.scan(options.cursor, options.count, now, |field, value| {
+        if options.shows(field.as_bytes(&mut room)) {
+            bulk(&mut inner, field);
+            count += 1;
+            if !options.no_values {
+                bulk(&mut inner, value);
+                count += 1;
+            }
+        }
+    });
+    write_scan(&mut ctx.reply, next, count, &shown);
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn fields_are_set_read_and_removed() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("HSET h a 1 b 2", ":2"),
+            ("HSET h a 1 b", "-ERR wrong number of arguments for 'hset' command"),
+            ("HMGET h a x", "*2 $1 1 $-1"),
+            ("HINCRBY h a 9223372036854775807", "-ERR increment or decrement would overflow"),
+            ("HINCRBYFLOAT h a 0.5", "$3 1.5"),
+            ("HINCRBY h a 1", "-ERR hash value is not an integer"),
+            ("HSTRLEN h a", ":3"),
+            ("HSCAN h 0 NOVALUES", "*2 $1 0 *2 $1 a $1 b"),
+            ("HRANDFIELD h 9223372036854775807", "*2 $1 a $1 b"),
+            ("HRANDFIELD h -9223372036854775808", "-ERR value is out of range"),
+            ("HDEL h a b", ":2"),
+            ("HGETALL h", "*0"),
+        ]);
+        assert_eq!(bench.run("HSETNX h f v"), ":1");
+        bench.run("HDEL h f");
+        assert_eq!(bench.events, ["hdel", "del"]);
+    }
+
+    #[test]
+    fn fields_expire() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("HSET h a 1 b 2", ":2"),
+            ("HEXPIRE h 10 FIELDS 2 a x", "*2 :1 :-2"),
+            ("HEXPIRE h 5 GT FIELDS 1 a", "*1 :0"),
+            ("HTTL h FIELDS 3 a b x", "*3 :10 :-1 :-2"),
+            ("HPERSIST h FIELDS 1 a", "*1 :1"),
+            ("HSETEX h FNX FIELDS 1 a 7", ":0"),
+            ("HSETEX h PX 100 FIELDS 1 a 7", ":1"),
+            ("HGETEX h EX 1 FIELDS 1 a", "*1 $1 7"),
+        ]);
+        bench.now = bench.now.saturating_add(1000);
+        bench.script(&[
+            ("HGET h a", "$-1"),
+            ("HLEN h", ":1"),
+            ("HGETDEL h FIELDS 1 b", "*1 $1 2"),
+            ("EXISTS h", ":0"),
+        ]);
+    }
+}

@@ -1,0 +1,821 @@
+//! Commands on lists. What waits and who is served is the server's matter: a blocking command here only
+//! says that it found nothing.
+
+use larder_protocol::reply::Reply;
+use larder_store::value::{End, List, Thresholds};
+use larder_store::{EventClass, Kind};
+
+use crate::args::Args;
+use crate::context::{Context, Outcome};
+use crate::fault::Fault;
+use crate::support::{
+    Facts, READ_ONE, at_least_one, bulk, index_in, positive, rank_range, row, timeout, wait,
+};
+use crate::table::{Command, Flags, Group, Handler, KeySpec};
+
+const READ: Flags = Flags::READONLY;
+const WRITE: Flags = Flags::WRITE;
+const GROW: Flags = WRITE.or(Flags::DENYOOM);
+const WAIT: Flags = WRITE.or(Flags::BLOCKING);
+
+const POP: &[KeySpec] = &[KeySpec::one(1, "RW access delete")];
+const INSERT: &[KeySpec] = &[KeySpec::one(1, "RW insert")];
+const MOVE: &[KeySpec] = &[KeySpec::one(1, "RW access delete"), KeySpec::one(2, "RW insert")];
+
+#[expect(clippy::too_many_arguments, reason = "the columns of a table")]
+const fn list(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    keys: &'static [KeySpec],
+    since: &'static str,
+    complexity: &'static str,
+    words: (&'static str, &'static str),
+    handler: Handler,
+) -> Command {
+    let facts = Facts { arity, flags, keys, since, complexity };
+    row(Group::List, name, handler, facts, words.0, words.1)
+}
+
+/// The rows of this family.
+pub const COMMANDS: &[Command] = &[
+    list(
+        "blmove",
+        6,
+        GROW.or(WAIT),
+        MOVE,
+        "6.2.0",
+        "O(1)",
+        (
+            "source destination <LEFT | RIGHT> <LEFT | RIGHT> timeout",
+            "Moves an element between the ends of two lists and returns it; waits if there is none.",
+        ),
+        blmove,
+    ),
+    list(
+        "blmpop",
+        -5,
+        WAIT.or(Flags::MOVABLE_KEYS),
+        &[KeySpec::numkeys(2, "RW access delete")],
+        "7.0.0",
+        "O(N+M) with N = number of keys and M = number of elements returned",
+        (
+            "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+            "Takes elements from the first list that has any; waits if none has.",
+        ),
+        blmpop,
+    ),
+    list(
+        "blpop",
+        -3,
+        WAIT,
+        &[KeySpec::range(1, -2, 1, "RW access delete")],
+        "2.0.0",
+        "O(N) with N = number of keys",
+        (
+            "key [key ...] timeout",
+            "Takes the first element of the first list that has any; waits if none has.",
+        ),
+        blpop,
+    ),
+    list(
+        "brpop",
+        -3,
+        WAIT,
+        &[KeySpec::range(1, -2, 1, "RW access delete")],
+        "2.0.0",
+        "O(N) with N = number of keys",
+        (
+            "key [key ...] timeout",
+            "Takes the last element of the first list that has any; waits if none has.",
+        ),
+        brpop,
+    ),
+    list(
+        "brpoplpush",
+        4,
+        GROW.or(WAIT),
+        MOVE,
+        "2.2.0",
+        "O(1)",
+        (
+            "source destination timeout",
+            "Moves the last element of a list to the front of another; waits if there is none.",
+        ),
+        brpoplpush,
+    ),
+    list(
+        "lindex",
+        3,
+        READ,
+        READ_ONE,
+        "1.0.0",
+        "O(N) with N = distance from the nearer end",
+        ("key index", "Returns the element at an index."),
+        lindex,
+    ),
+    list(
+        "linsert",
+        5,
+        GROW,
+        INSERT,
+        "2.2.0",
+        "O(N) with N = elements before the pivot",
+        ("key <BEFORE | AFTER> pivot element", "Inserts an element beside another."),
+        linsert,
+    ),
+    list(
+        "llen",
+        2,
+        READ.or(Flags::FAST),
+        &[KeySpec::one(1, "RO")],
+        "1.0.0",
+        "O(1)",
+        ("key", "Returns the length of a list."),
+        llen,
+    ),
+    list(
+        "lmove",
+        5,
+        GROW,
+        MOVE,
+        "6.2.0",
+        "O(1)",
+        (
+            "source destination <LEFT | RIGHT> <LEFT | RIGHT>",
+            "Moves an element between the ends of two lists and returns it.",
+        ),
+        lmove,
+    ),
+    list(
+        "lmpop",
+        -4,
+        WRITE.or(Flags::MOVABLE_KEYS),
+        &[KeySpec::numkeys(1, "RW access delete")],
+        "7.0.0",
+        "O(N+M) with N = number of keys and M = number of elements returned",
+        (
+            "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
+            "Takes elements from the first list that has any.",
+        ),
+        lmpop,
+    ),
+    list(
+        "lpop",
+        -2,
+        WRITE.or(Flags::FAST),
+        POP,
+        "1.0.0",
+        "O(N) with N = elements returned",
+        ("key [count]", "Takes elements from the front of a list."),
+        lpop,
+    ),
+    list(
+        "lpos",
+        -3,
+        READ,
+        READ_ONE,
+        "6.0.6",
+        "O(N) with N = length of the list",
+        (
+            "key element [RANK rank] [COUNT num-matches] [MAXLEN len]",
+            "Finds the indexes of elements equal to one.",
+        ),
+        lpos,
+    ),
+    list(
+        "lpush",
+        -3,
+        GROW.or(Flags::FAST),
+        INSERT,
+        "1.0.0",
+        "O(1) for each element",
+        (
+            "key element [element ...]",
+            "Puts elements before the first one; creates the list if need be.",
+        ),
+        lpush,
+    ),
+    list(
+        "lpushx",
+        -3,
+        GROW.or(Flags::FAST),
+        INSERT,
+        "2.2.0",
+        "O(1) for each element",
+        ("key element [element ...]", "Puts elements before the first one if the list exists."),
+        lpushx,
+    ),
+    list(
+        "lrange",
+        4,
+        READ,
+        READ_ONE,
+        "1.0.0",
+        "O(S+N) with S = distance from the nearer end and N = elements returned",
+        ("key start stop", "Returns the elements between two indexes."),
+        lrange,
+    ),
+    list(
+        "lrem",
+        4,
+        WRITE,
+        &[KeySpec::one(1, "RW delete")],
+        "1.0.0",
+        "O(N+M) with N = length of the list and M = elements removed",
+        ("key count element", "Removes elements equal to one."),
+        lrem,
+    ),
+    list(
+        "lset",
+        4,
+        GROW,
+        &[KeySpec::one(1, "RW update")],
+        "1.0.0",
+        "O(N) with N = distance from the nearer end",
+        ("key index element", "Replaces the element at an index."),
+        lset,
+    ),
+    list(
+        "ltrim",
+        4,
+        WRITE,
+        &[KeySpec::one(1, "RW delete")],
+        "1.0.0",
+        "O(N) with N = elements removed",
+        ("key start stop", "Removes the elements outside of two indexes."),
+        ltrim,
+    ),
+    list(
+        "rpop",
+        -2,
+        WRITE.or(Flags::FAST),
+        POP,
+        "1.0.0",
+        "O(N) with N = elements returned",
+        ("key [count]", "Takes elements from the end of a list."),
+        rpop,
+    ),
+    list(
+        "rpoplpush",
+        3,
+        GROW,
+        MOVE,
+        "1.2.0",
+        "O(1)",
+        ("source destination", "Moves the last element of a list to the front of another."),
+        rpoplpush,
+    ),
+    list(
+        "rpush",
+        -3,
+        GROW.or(Flags::FAST),
+        INSERT,
+        "1.0.0",
+        "O(1) for each element",
+        (
+            "key element [element ...]",
+            "Puts elements behind the last one; creates the list if need be.",
+        ),
+        rpush,
+    ),
+    list(
+        "rpushx",
+        -3,
+        GROW.or(Flags::FAST),
+        INSERT,
+        "2.2.0",
+        "O(1) for each element",
+        ("key element [element ...]", "Puts elements behind the last one if the list exists."),
+        rpushx,
+    ),
+];
+
+trait EndExt: Sized {
+    fn parse(args: Args<'_>, at: usize) -> Result<Self, Fault>;
+    fn push_event(self) -> &'static str;
+    fn pop_event(self) -> &'static str;
+}
+
+impl EndExt for End {
+    fn parse(args: Args<'_>, at: usize) -> Result<End, Fault> {
+        if args.is(at, "LEFT") {
+            Ok(End::Front)
+        } else if args.is(at, "RIGHT") {
+            Ok(End::Back)
+        } else {
+            Err(Fault::SYNTAX)
+        }
+    }
+
+    fn push_event(self) -> &'static str {
+        match self {
+            End::Front => "lpush",
+            End::Back => "rpush",
+        }
+    }
+
+    fn pop_event(self) -> &'static str {
+        match self {
+            End::Front => "lpop",
+            End::Back => "rpop",
+        }
+    }
+}
+
+// ---- putting ----
+
+fn push(ctx: &mut Context<'_>, args: Args<'_>, end: End, create: bool) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let key = args.at(1);
+    let list = if create {
+        ctx.keys.write_or_create::<List>(key)?
+    } else {
+        match ctx.keys.write::<List>(key)? {
+            Some(list) => list,
+            None => {
+                ctx.reply.integer(0);
+                return Ok(Outcome::Done);
+            }
+        }
+    };
+    for element in args.from(2) {
+        list.push(element, end, limits);
+    }
+    ctx.reply.count(list.len());
+    ctx.keys.signal(key, EventClass::List, end.push_event());
+    Ok(Outcome::Done)
+}
+
+fn lpush(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    push(ctx, args, End::Front, true)
+}
+
+fn rpush(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    push(ctx, args, End::Back, true)
+}
+
+fn lpushx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    push(ctx, args, End::Front, false)
+}
+
+fn rpushx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    push(ctx, args, End::Back, false)
+}
+
+fn linsert(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let after = if args.is(2, "AFTER") {
+        true
+    } else if args.is(2, "BEFORE") {
+        false
+    } else {
+        return Err(Fault::SYNTAX);
+    };
+    let (key, pivot) = (args.at(1), args.at(3));
+    let Some(list) = ctx.keys.write::<List>(key)? else {
+        ctx.reply.integer(0);
+        return Ok(Outcome::Done);
+    };
+    if !list.insert_beside(pivot, args.at(4), after, limits) {
+        ctx.reply.integer(-1);
+        return Ok(Outcome::Done);
+    }
+    ctx.reply.count(list.len());
+    ctx.keys.signal(key, EventClass::List, "linsert");
+    Ok(Outcome::Done)
+}
+
+fn lset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let key = args.at(1);
+    let Some(list) = ctx.keys.write::<List>(key)? else { return Err(Fault::NO_SUCH_KEY) };
+    let at = index_in(args.i64(2)?, list.len()).ok_or(Fault::OUT_OF_RANGE)?;
+    list.set(at, args.at(3), limits);
+    ctx.reply.ok();
+    ctx.keys.signal(key, EventClass::List, "lset");
+    Ok(Outcome::Done)
+}
+
+// ---- reading ----
+
+fn llen(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let len = ctx.keys.read::<List>(args.at(1))?.map_or(0, List::len);
+    ctx.reply.count(len);
+    Ok(Outcome::Done)
+}
+
+fn lindex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let Some(list) = ctx.keys.read::<List>(args.at(1))? else {
+        ctx.reply.null();
+        return Ok(Outcome::Done);
+    };
+    match index_in(args.i64(2)?, list.len()).and_then(|at| list.get(at)) {
+        Some(text) => bulk(&mut ctx.reply, text),
+        None => ctx.reply.null(),
+    }
+    Ok(Outcome::Done)
+}
+
+fn lrange(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (start, stop) = (args.i64(2)?, args.i64(3)?);
+    let Some(list) = ctx.keys.read::<List>(args.at(1))? else {
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let (first, end) = rank_range(start, stop, list.len());
+    ctx.reply.array(end - first);
+    for text in list.iter_from(first).take(end - first) {
+        bulk(&mut ctx.reply, text);
+    }
+    Ok(Outcome::Done)
+}
+
+/// What `LPOS` is asked for.
+struct Search {
+    rank: i64,
+    count: Option<usize>,
+    max: usize,
+}
+
+impl Search {
+    fn parse(args: Args<'_>) -> Result<Search, Fault> {
+        let mut search = Search { rank: 1, count: None, max: 0 };
+        let mut at = 3;
+        while at < args.len() {
+            if at + 1 >= args.len() {
+                return Err(Fault::SYNTAX);
+            }
+            let not_negative = |text| {
+                let value = args.i64(at + 1).map_err(|_| Fault::text(text))?;
+                usize::try_from(value).map_err(|_| Fault::text(text))
+            };
+            if args.is(at, "RANK") {
+                search.rank = args.i64(at + 1)?;
+                if search.rank == i64::MIN {
+                    return Err(Fault::text("ERR value is out of range"));
+                }
+                if search.rank == 0 {
+                    return Err(Fault::text(RANK_ZERO));
+                }
+            } else if args.is(at, "COUNT") {
+                search.count = Some(not_negative("ERR COUNT can't be negative")?);
+            } else if args.is(at, "MAXLEN") {
+                search.max = not_negative("ERR MAXLEN can't be negative")?;
+            } else {
+                return Err(Fault::SYNTAX);
+            }
+            at += 2;
+        }
+        Ok(search)
+    }
+}
+
+const RANK_ZERO: &str = "ERR RANK can't be zero: use 1 to start from the first match, 2 from the \
+                         second ... or use negative to start from the end of the list";
+
+fn lpos(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let search = Search::parse(args)?;
+    let Some(list) = ctx.keys.read::<List>(args.at(1))? else {
+        match search.count {
+            Some(_) => ctx.reply.array(0),
+            None => ctx.reply.null(),
+        }
+        return Ok(Outcome::Done);
+    };
+    let len = list.len();
+    let look = if search.max == 0 { len } else { search.max.min(len) };
+    let skip = usize::try_from(search.rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
+    let wanted = match search.count {
+        None => 1,
+        Some(0) => usize::MAX,
+        Some(count) => count,
+    };
+    let from = if search.rank > 0 { End::Front } else { End::Back };
+    let found: Vec<usize> =
+        list.positions(args.at(2), from, look).skip(skip).take(wanted).collect();
+    if search.count.is_some() {
+        ctx.reply.array(found.len());
+        found.iter().for_each(|at| ctx.reply.count(*at));
+    } else {
+        match found.first() {
+            Some(at) => ctx.reply.count(*at),
+            None => ctx.reply.null(),
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+// ---- taking ----
+
+/// Writes `count` elements (at most as many as there are) from an end and removes them.
+fn take(reply: &mut Reply<'_>, list: &mut List, end: End, count: usize, limits: &Thresholds) {
+    let len = list.len();
+    let count = count.min(len);
+    match end {
+        End::Front => {
+            list.iter().take(count).for_each(|text| bulk(reply, text));
+            list.trim(count, len - count, limits);
+        }
+        End::Back => {
+            list.iter_back_from(len).take(count).for_each(|text| bulk(reply, text));
+            list.trim(0, len - count, limits);
+        }
+    }
+}
+
+fn taken(ctx: &mut Context<'_>, key: &[u8], end: End) {
+    ctx.keys.signal(key, EventClass::List, end.pop_event());
+    ctx.keys.remove_if_empty(key);
+}
+
+fn pop(ctx: &mut Context<'_>, args: Args<'_>, end: End, name: &str) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    if args.len() > 3 {
+        return Err(Fault::arity(name));
+    }
+    let count = if args.len() == 3 { Some(positive(args, 2)?) } else { None };
+    let key = args.at(1);
+    let Some(list) = ctx.keys.write::<List>(key)? else {
+        match count {
+            Some(_) => ctx.reply.null_array(),
+            None => ctx.reply.null(),
+        }
+        return Ok(Outcome::Done);
+    };
+    if let Some(count) = count {
+        ctx.reply.array(count.min(list.len()));
+        if count == 0 {
+            return Ok(Outcome::Done);
+        }
+    }
+    take(&mut ctx.reply, list, end, count.unwrap_or(1), limits);
+    taken(ctx, key, end);
+    Ok(Outcome::Done)
+}
+
+fn lpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    pop(ctx, args, End::Front, "lpop")
+}
+
+fn rpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    pop(ctx, args, End::Back, "rpop")
+}
+
+fn lrem(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let count = args.i64(2)?;
+    let key = args.at(1);
+    let Some(list) = ctx.keys.write::<List>(key)? else {
+        ctx.reply.integer(0);
+        return Ok(Outcome::Done);
+    };
+    let max = match count {
+        0 => usize::MAX,
+        count => usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX),
+    };
+    let from = if count < 0 { End::Back } else { End::Front };
+    let removed = list.remove(args.at(3), max, from, limits);
+    ctx.reply.count(removed);
+    if removed > 0 {
+        ctx.keys.signal(key, EventClass::List, "lrem");
+        ctx.keys.remove_if_empty(key);
+    }
+    Ok(Outcome::Done)
+}
+
+fn ltrim(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let (start, stop) = (args.i64(2)?, args.i64(3)?);
+    let key = args.at(1);
+    let Some(list) = ctx.keys.write::<List>(key)? else {
+        ctx.reply.ok();
+        return Ok(Outcome::Done);
+    };
+    let (first, end) = rank_range(start, stop, list.len());
+    list.trim(first, end - first, limits);
+    ctx.reply.ok();
+    ctx.keys.signal(key, EventClass::List, "ltrim");
+    ctx.keys.remove_if_empty(key);
+    Ok(Outcome::Done)
+}
+
+// ---- moving ----
+
+/// Moves one element and answers with it; false if there is none.
+fn shift(
+    ctx: &mut Context<'_>,
+    source: &[u8],
+    destination: &[u8],
+    from: End,
+    to: End,
+) -> Result<bool, Fault> {
+    let limits = &ctx.settings.thresholds;
+    if ctx.keys.peek::<List>(source)?.is_none() {
+        return Ok(false);
+    }
+    ctx.keys.peek::<List>(destination)?;
+    let taken_out = ctx.keys.write::<List>(source)?.and_then(|list| list.pop(from, limits));
+    let Some(element) = taken_out else { return Ok(false) };
+    ctx.keys.write_or_create::<List>(destination)?.push(&element, to, limits);
+    ctx.keys.signal(destination, EventClass::List, to.push_event());
+    taken(ctx, source, from);
+    ctx.reply.bulk(&element);
+    Ok(true)
+}
+
+fn lmove(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (from, to) = (End::parse(args, 3)?, End::parse(args, 4)?);
+    if !shift(ctx, args.at(1), args.at(2), from, to)? {
+        ctx.reply.null();
+    }
+    Ok(Outcome::Done)
+}
+
+fn rpoplpush(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    if !shift(ctx, args.at(1), args.at(2), End::Back, End::Front)? {
+        ctx.reply.null();
+    }
+    Ok(Outcome::Done)
+}
+
+fn shift_or_wait(
+    ctx: &mut Context<'_>,
+    args: Args<'_>,
+    from: End,
+    to: End,
+    timeout_ms: Option<u64>,
+) -> Result<Outcome, Fault> {
+    let turned = ctx.retry && ctx.keys.peek::<List>(args.at(1)).is_err();
+    if !turned && shift(ctx, args.at(1), args.at(2), from, to)? {
+        return Ok(Outcome::Done);
+    }
+    if !ctx.may_block {
+        ctx.reply.null();
+        return Ok(Outcome::Done);
+    }
+    Ok(wait(ctx, 1..2, Kind::List, timeout_ms))
+}
+
+fn blmove(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (from, to) = (End::parse(args, 3)?, End::parse(args, 4)?);
+    let timeout_ms = timeout(args, 5)?;
+    shift_or_wait(ctx, args, from, to, timeout_ms)
+}
+
+fn brpoplpush(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let timeout_ms = timeout(args, 3)?;
+    shift_or_wait(ctx, args, End::Back, End::Front, timeout_ms)
+}
+
+// ---- taking from the first of several ----
+
+/// How many elements are in the list at a key; a waiting command is blind to keys of other types.
+fn ready(ctx: &mut Context<'_>, key: &[u8]) -> Result<usize, Fault> {
+    match ctx.keys.peek::<List>(key) {
+        Ok(list) => Ok(list.map_or(0, List::len)),
+        Err(_) if ctx.retry => Ok(0),
+        Err(wrong) => Err(wrong.into()),
+    }
+}
+
+fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: End) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let last = args.len() - 1;
+    let timeout_ms = timeout(args, last)?;
+    for key in args.span(1, last - 1) {
+        if ready(ctx, key)? == 0 {
+            continue;
+        }
+        if let Some(list) = ctx.keys.write::<List>(key)? {
+            ctx.reply.array(2);
+            ctx.reply.bulk(key);
+            take(&mut ctx.reply, list, end, 1, limits);
+            taken(ctx, key, end);
+            return Ok(Outcome::Done);
+        }
+    }
+    Ok(wait(ctx, 1..last, Kind::List, timeout_ms))
+}
+
+fn blpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    blocking_pop(ctx, args, End::Front)
+}
+
+fn brpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    blocking_pop(ctx, args, End::Back)
+}
+
+/// `numkeys key [key ...] <LEFT | RIGHT> [COUNT count]` from a position on.
+fn parse_mpop(args: Args<'_>, at: usize) -> Result<(std::ops::Range<usize>, End, usize), Fault> {
+    let keys = at_least_one(args, at, "ERR numkeys should be greater than 0")?;
+    let after = at.saturating_add(1).saturating_add(keys);
+    if after >= args.len() {
+        return Err(Fault::SYNTAX);
+    }
+    let end = End::parse(args, after)?;
+    let mut count = None;
+    let mut next = after + 1;
+    while next < args.len() {
+        if count.is_some() || !args.is(next, "COUNT") || next + 1 >= args.len() {
+            return Err(Fault::SYNTAX);
+        }
+        count = Some(at_least_one(args, next + 1, "ERR count should be greater than 0")?);
+        next += 2;
+    }
+    Ok((at + 1..after, end, count.unwrap_or(1)))
+}
+
+fn pop_first(
+    ctx: &mut Context<'_>,
+    args: Args<'_>,
+    keys: std::ops::Range<usize>,
+    end: End,
+    count: usize,
+) -> Result<bool, Fault> {
+    let limits = &ctx.settings.thresholds;
+    for key in args.span(keys.start, keys.len()) {
+        if ready(ctx, key)? == 0 {
+            continue;
+        }
+        if let Some(list) = ctx.keys.write::<List>(key)? {
+            ctx.reply.array(2);
+            ctx.reply.bulk(key);
+            ctx.reply.array(count.min(list.len()));
+            take(&mut ctx.reply, list, end, count, limits);
+            taken(ctx, key, end);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn lmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (keys, end, count) = parse_mpop(args, 1)?;
+    if !pop_first(ctx, args, keys, end, count)? {
+        ctx.reply.null_array();
+    }
+    Ok(Outcome::Done)
+}
+
+fn blmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let timeout_ms = timeout(args, 1)?;
+    let (keys, end, count) = parse_mpop(args, 2)?;
+    if pop_first(ctx, args, keys.clone(), end, count)? {
+        return Ok(Outcome::Done);
+    }
+    Ok(wait(ctx, keys, Kind::List, timeout_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn elements_go_in_and_out_at_both_ends() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("RPUSH l a b c", ":3"),
+            ("LPUSH l z", ":4"),
+            ("LRANGE l 0 -1", "*4 $1 z $1 a $1 b $1 c"),
+            ("LRANGE l 9223372036854775807 -9223372036854775808", "*0"),
+            ("LPOP l", "$1 z"),
+            ("RPOP l 9223372036854775807", "*3 $1 c $1 b $1 a"),
+            ("LPOP l", "$-1"),
+            ("LPOP l 1", "*-1"),
+            ("LPOP l -1", "-ERR value is out of range, must be positive"),
+        ]);
+        bench.run("RPUSH l a");
+        bench.run("RPOP l");
+        assert_eq!(bench.events, ["rpop", "del"]);
+    }
+
+    #[test]
+    fn edits_in_the_middle() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("RPUSH l a b a c a", ":5"),
+            ("LPOS l a RANK -1", ":4"),
+            ("LPOS l a COUNT 0", "*3 :0 :2 :4"),
+            ("LPOS l a RANK -2 COUNT 0", "*2 :2 :0"),
+            ("LPOS l x", "$-1"),
+            ("LREM l -2 a", ":2"),
+            ("LINSERT l AFTER b x", ":4"),
+            ("LSET l -1 y", "+OK"),
+            ("LSET l 9 y", "-ERR index out of range"),
+            ("LRANGE l 0 -1", "*4 $1 a $1 b $1 x $1 y"),
+            ("LTRIM l 1 2", "+OK"),
+            ("LINDEX l 0", "$1 b"),
+            ("LINDEX l -9223372036854775808", "$-1"),
+            ("LREM l -9223372036854775808 b", ":1"),
+            ("LMOVE l d RIGHT LEFT", "$1 x"),
+            ("EXISTS l", ":0"),
+            ("RPOPLPUSH d d", "$1 x"),
+            ("LMPOP 2 l d LEFT COUNT 5", "*2 $1 d *1 $1 x"),
+            ("LMPOP 2 l d LEFT", "*-1"),
+            ("BLPOP l d 0", "(waits)"),
+            ("BLMPOP 0.1 1 l RIGHT", "(waits)"),
+            ("BLPOP l -1", "-ERR timeout is negative"),
+        ]);
+    }
+}

@@ -1,0 +1,546 @@
+//! Commands on sets. Combining several sets copies the members of the first or smallest one: a view
+//! lends one key at a time.
+
+use larder_protocol::reply::Reply;
+use larder_store::value::Set;
+use larder_store::{Deadline, EventClass, Value};
+
+use crate::args::Args;
+use crate::context::{Context, Outcome};
+use crate::fault::Fault;
+use crate::support::{
+    DRAW_MAX, Facts, READ_ONE, ScanOptions, at_least_one, bulk, positive, row, write_scan,
+};
+use crate::table::{Command, Flags, Group, Handler, KeySpec};
+
+const READ: Flags = Flags::READONLY;
+const FAST_READ: Flags = READ.or(Flags::FAST);
+const FAST_WRITE: Flags = Flags::WRITE.or(Flags::FAST);
+const GROW: Flags = Flags::WRITE.or(Flags::DENYOOM);
+
+const READ_ALL: &[KeySpec] = &[KeySpec::range(1, -1, 1, "RO access")];
+const STORE: &[KeySpec] = &[KeySpec::one(1, "OW update"), KeySpec::range(2, -1, 1, "RO access")];
+
+#[expect(clippy::too_many_arguments, reason = "the columns of a table")]
+const fn set(
+    name: &'static str,
+    arity: i32,
+    flags: Flags,
+    keys: &'static [KeySpec],
+    since: &'static str,
+    complexity: &'static str,
+    words: (&'static str, &'static str),
+    handler: Handler,
+) -> Command {
+    let facts = Facts { arity, flags, keys, since, complexity };
+    row(Group::Set, name, handler, facts, words.0, words.1)
+}
+
+const ALL: &str = "O(N) with N = members of all sets";
+const MEET: &str = "O(N*M) with N = members of the smallest set and M = number of sets";
+
+/// The rows of this family.
+pub const COMMANDS: &[Command] = &[
+    set(
+        "sadd",
+        -3,
+        GROW.or(Flags::FAST),
+        &[KeySpec::one(1, "RW insert")],
+        "1.0.0",
+        "O(1) for each member",
+        ("key member [member ...]", "Adds members; creates the set if need be."),
+        sadd,
+    ),
+    set(
+        "scard",
+        2,
+        FAST_READ,
+        &[KeySpec::one(1, "RO")],
+        "1.0.0",
+        "O(1)",
+        ("key", "Returns the number of members."),
+        scard,
+    ),
+    set(
+        "sdiff",
+        -2,
+        READ,
+        READ_ALL,
+        "1.0.0",
+        ALL,
+        ("key [key ...]", "Returns the members of the first set that are in none of the others."),
+        sdiff,
+    ),
+    set(
+        "sdiffstore",
+        -3,
+        GROW,
+        STORE,
+        "1.0.0",
+        ALL,
+        ("destination key [key ...]", "Stores what SDIFF returns."),
+        sdiffstore,
+    ),
+    set(
+        "sinter",
+        -2,
+        READ,
+        READ_ALL,
+        "1.0.0",
+        MEET,
+        ("key [key ...]", "Returns the members that are in all of the sets."),
+        sinter,
+    ),
+    set(
+        "sintercard",
+        -3,
+        READ.or(Flags::MOVABLE_KEYS),
+        &[KeySpec::numkeys(1, "RO access")],
+        "7.0.0",
+        MEET,
+        ("numkeys key [key ...] [LIMIT limit]", "Counts the members that are in all of the sets."),
+        sintercard,
+    ),
+    set(
+        "sinterstore",
+        -3,
+        GROW,
+        STORE,
+        "1.0.0",
+        MEET,
+        ("destination key [key ...]", "Stores what SINTER returns."),
+        sinterstore,
+    ),
+    set(
+        "sismember",
+        3,
+        FAST_READ,
+        &[KeySpec::one(1, "RO")],
+        "1.0.0",
+        "O(1)",
+        ("key member", "Tells whether a member is in the set."),
+        sismember,
+    ),
+    set(
+        "smembers",
+        2,
+        READ,
+        READ_ONE,
+        "1.0.0",
+        "O(N) with N = size of the set",
+        ("key", "Returns all members."),
+        smembers,
+    ),
+    set(
+        "smismember",
+        -3,
+        FAST_READ,
+        &[KeySpec::one(1, "RO")],
+        "6.2.0",
+        "O(N) with N = members asked for",
+        ("key member [member ...]", "Tells for each member whether it is in the set."),
+        smismember,
+    ),
+    set(
+        "smove",
+        4,
+        FAST_WRITE,
+        &[KeySpec::one(1, "RW access delete"), KeySpec::one(2, "RW insert")],
+        "1.0.0",
+        "O(1)",
+        ("source destination member", "Moves a member from one set to another."),
+        smove,
+    ),
+    set(
+        "spop",
+        -2,
+        FAST_WRITE,
+        &[KeySpec::one(1, "RW access delete")],
+        "1.0.0",
+        "O(N) with N = members returned",
+        ("key [count]", "Takes random members out and returns them."),
+        spop,
+    ),
+    set(
+        "srandmember",
+        -2,
+        READ,
+        READ_ONE,
+        "1.0.0",
+        "O(N) with N = members returned",
+        ("key [count]", "Returns members drawn at random."),
+        srandmember,
+    ),
+    set(
+        "srem",
+        -3,
+        FAST_WRITE,
+        &[KeySpec::one(1, "RW delete")],
+        "1.0.0",
+        "O(N) with N = members named",
+        ("key member [member ...]", "Removes members, and the set if none is left."),
+        srem,
+    ),
+    set(
+        "sscan",
+        -3,
+        READ,
+        READ_ONE,
+        "2.8.0",
+        "O(1) a call, O(N) for the whole iteration",
+        ("key cursor [MATCH pattern] [COUNT count]", "Walks over members step by step."),
+        sscan,
+    ),
+    set(
+        "sunion",
+        -2,
+        READ,
+        READ_ALL,
+        "1.0.0",
+        ALL,
+        ("key [key ...]", "Returns the members that are in any of the sets."),
+        sunion,
+    ),
+    set(
+        "sunionstore",
+        -3,
+        GROW,
+        STORE,
+        "1.0.0",
+        ALL,
+        ("destination key [key ...]", "Stores what SUNION returns."),
+        sunionstore,
+    ),
+];
+
+fn sadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let key = args.at(1);
+    let limits = &ctx.settings.thresholds;
+    let set = ctx.keys.write_or_create::<Set>(key)?;
+    let added = args.from(2).iter().filter(|member| set.insert(member, limits)).count();
+    ctx.reply.count(added);
+    if added > 0 {
+        ctx.keys.signal(key, EventClass::Set, "sadd");
+    }
+    Ok(Outcome::Done)
+}
+
+fn srem(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let key = args.at(1);
+    let removed = match ctx.keys.write::<Set>(key)? {
+        Some(set) => args.from(2).iter().filter(|member| set.remove(member)).count(),
+        None => 0,
+    };
+    ctx.reply.count(removed);
+    if removed > 0 {
+        ctx.keys.signal(key, EventClass::Set, "srem");
+        ctx.keys.remove_if_empty(key);
+    }
+    Ok(Outcome::Done)
+}
+
+fn scard(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let len = ctx.keys.read::<Set>(args.at(1))?.map_or(0, Set::len);
+    ctx.reply.count(len);
+    Ok(Outcome::Done)
+}
+
+fn sismember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let found = ctx.keys.read::<Set>(args.at(1))?.is_some_and(|set| set.contains(args.at(2)));
+    ctx.reply.integer(i64::from(found));
+    Ok(Outcome::Done)
+}
+
+fn smismember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let set = ctx.keys.read::<Set>(args.at(1))?;
+    let members = args.from(2);
+    ctx.reply.array(members.len());
+    for member in members {
+        ctx.reply.integer(i64::from(set.is_some_and(|set| set.contains(member))));
+    }
+    Ok(Outcome::Done)
+}
+
+fn smembers(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    match ctx.keys.read::<Set>(args.at(1))? {
+        Some(set) => show(&mut ctx.reply, set),
+        None => ctx.reply.set(0),
+    }
+    Ok(Outcome::Done)
+}
+
+fn show(reply: &mut Reply<'_>, set: &Set) {
+    reply.set(set.len());
+    set.iter().for_each(|member| bulk(reply, member));
+}
+
+fn smove(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (source, destination, member) = (args.at(1), args.at(2), args.at(3));
+    let limits = &ctx.settings.thresholds;
+    if !ctx.keys.contains(source) {
+        ctx.reply.integer(0);
+        return Ok(Outcome::Done);
+    }
+    let found = ctx.keys.peek::<Set>(source)?.is_some_and(|set| set.contains(member));
+    ctx.keys.peek::<Set>(destination)?;
+    ctx.reply.integer(i64::from(found));
+    if !found || source == destination {
+        return Ok(Outcome::Done);
+    }
+    if let Some(set) = ctx.keys.write::<Set>(source)? {
+        set.remove(member);
+    }
+    ctx.keys.signal(source, EventClass::Set, "srem");
+    ctx.keys.remove_if_empty(source);
+    if ctx.keys.write_or_create::<Set>(destination)?.insert(member, limits) {
+        ctx.keys.signal(destination, EventClass::Set, "sadd");
+    }
+    Ok(Outcome::Done)
+}
+
+fn spop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    if args.len() > 3 {
+        return Err(Fault::SYNTAX);
+    }
+    let count = if args.len() == 3 { Some(positive(args, 2)?) } else { None };
+    let key = args.at(1);
+    let Some(set) = ctx.keys.write::<Set>(key)? else {
+        match count {
+            Some(_) => ctx.reply.set(0),
+            None => ctx.reply.null(),
+        }
+        return Ok(Outcome::Done);
+    };
+    let wanted = count.unwrap_or(1).min(set.len());
+    if count.is_some() {
+        ctx.reply.set(wanted);
+    }
+    for _ in 0..wanted {
+        if let Some(member) = set.pop_random(ctx.rng) {
+            ctx.reply.bulk(&member);
+        }
+    }
+    if wanted > 0 {
+        ctx.keys.signal(key, EventClass::Set, "spop");
+        ctx.keys.remove_if_empty(key);
+    }
+    Ok(Outcome::Done)
+}
+
+fn srandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let key = args.at(1);
+    if args.len() > 3 {
+        return Err(Fault::SYNTAX);
+    }
+    if args.len() == 2 {
+        match ctx.keys.read::<Set>(key)?.and_then(|set| set.random(ctx.rng)) {
+            Some(member) => bulk(&mut ctx.reply, member),
+            None => ctx.reply.null(),
+        }
+        return Ok(Outcome::Done);
+    }
+    let count = args.i64(2)?;
+    if count < -DRAW_MAX {
+        return Err(Fault::text("ERR value is out of range"));
+    }
+    let Some(set) = ctx.keys.read::<Set>(key)? else {
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    if count < 0 {
+        let count = usize::try_from(count.unsigned_abs()).unwrap_or(0);
+        ctx.reply.array(count);
+        for _ in 0..count {
+            match set.random(ctx.rng) {
+                Some(member) => bulk(&mut ctx.reply, member),
+                None => ctx.reply.null(),
+            }
+        }
+        return Ok(Outcome::Done);
+    }
+    let mut open = usize::try_from(count).unwrap_or(usize::MAX).min(set.len());
+    ctx.reply.array(open);
+    // Every subset of that size is equally likely: a member is taken with (open / left).
+    for (seen, member) in set.iter().enumerate() {
+        if open > 0 && ctx.rng.below_usize(set.len() - seen) < open {
+            bulk(&mut ctx.reply, member);
+            open -= 1;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn sscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let options = ScanOptions::parse(args, false)?;
+    ctx.reply.array(2);
+    let Some(set) = ctx.keys.read::<Set>(args.at(1))? else {
+        ctx.reply.bulk(b"0");
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let mut shown = Vec::new();
+    let mut count = 0;
+    let mut inner = Reply::new(&mut shown, ctx.reply.version());
+    let next = set.scan(options.cursor, options.count, |member| {
+        if member.with_bytes(|bytes| options.shows(bytes)) {
+            bulk(&mut inner, member);
+            count += 1;
+        }
+    });
+    write_scan(&mut ctx.reply, next, count, &shown);
+    Ok(Outcome::Done)
+}
+
+// ---- several sets ----
+
+/// How sets are combined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Union,
+    Inter,
+    Diff,
+}
+
+/// The members common to all sets; all keys are checked for their type first.
+fn meet(ctx: &mut Context<'_>, keys: &[&[u8]]) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut smallest: Option<(usize, usize)> = None;
+    for (at, key) in keys.iter().enumerate() {
+        let len = ctx.keys.read::<Set>(key)?.map_or(0, Set::len);
+        if smallest.is_none_or(|(_, known)| len < known) {
+            smallest = Some((at, len));
+        }
+    }
+    let Some((base, len)) = smallest.filter(|(_, len)| *len > 0) else { return Ok(Vec::new()) };
+    let mut members = Vec::with_capacity(len);
+    if let Some(set) = keys.get(base).map(|key| ctx.keys.peek::<Set>(key)).transpose()?.flatten() {
+        members.extend(set.iter().map(larder_store::Text::to_vec));
+    }
+    for (_, key) in keys.iter().enumerate().filter(|(at, _)| *at != base) {
+        if let Some(set) = ctx.keys.peek::<Set>(key)? {
+            members.retain(|member| set.contains(member));
+        }
+    }
+    Ok(members)
+}
+
+fn combine(ctx: &mut Context<'_>, keys: &[&[u8]], how: How) -> Result<Set, Fault> {
+    let limits = &ctx.settings.thresholds;
+    let mut result = Set::new();
+    if how == How::Inter {
+        for member in meet(ctx, keys)? {
+            result.insert(&member, limits);
+        }
+        return Ok(result);
+    }
+    for (at, key) in keys.iter().enumerate() {
+        let Some(set) = ctx.keys.read::<Set>(key)? else { continue };
+        for member in set.iter() {
+            member.with_bytes(|bytes| {
+                if how == How::Union || at == 0 {
+                    result.insert(bytes, limits);
+                } else {
+                    result.remove(bytes);
+                }
+            });
+        }
+    }
+    Ok(result)
+}
+
+fn answer(ctx: &mut Context<'_>, args: Args<'_>, how: How) -> Result<Outcome, Fault> {
+    let result = combine(ctx, args.from(1), how)?;
+    show(&mut ctx.reply, &result);
+    Ok(Outcome::Done)
+}
+
+fn store(
+    ctx: &mut Context<'_>,
+    args: Args<'_>,
+    how: How,
+    event: &'static str,
+) -> Result<Outcome, Fault> {
+    let result = combine(ctx, args.from(2), how)?;
+    let key = args.at(1);
+    ctx.reply.count(result.len());
+    if result.is_empty() {
+        if ctx.keys.remove(key) {
+            ctx.keys.signal(key, EventClass::Generic, "del");
+        }
+    } else {
+        ctx.keys.put(key, Value::Set(result), Deadline::None);
+        ctx.keys.signal(key, EventClass::Set, event);
+    }
+    Ok(Outcome::Done)
+}
+
+fn sinter(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    answer(ctx, args, How::Inter)
+}
+
+fn sunion(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    answer(ctx, args, How::Union)
+}
+
+fn sdiff(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    answer(ctx, args, How::Diff)
+}
+
+fn sinterstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    store(ctx, args, How::Inter, "sinterstore")
+}
+
+fn sunionstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    store(ctx, args, How::Union, "sunionstore")
+}
+
+fn sdiffstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    store(ctx, args, How::Diff, "sdiffstore")
+}
+
+fn sintercard(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let keys = at_least_one(args, 1, "ERR numkeys should be greater than 0")?;
+    if keys > args.len() - 2 {
+        return Err(Fault::text("ERR Number of keys can't be greater than number of args"));
+    }
+    let mut limit = 0;
+    let mut at = keys + 2;
+    while at < args.len() {
+        if !args.is(at, "LIMIT") || at + 1 >= args.len() {
+            return Err(Fault::SYNTAX);
+        }
+        const NEGATIVE: Fault = Fault::text("ERR LIMIT can't be negative");
+        let value = args.i64(at + 1).map_err(|_| NEGATIVE)?;
+        limit = usize::try_from(value).map_err(|_| NEGATIVE)?;
+        at += 2;
+    }
+    let common = meet(ctx, args.span(2, keys))?.len();
+    ctx.reply.count(if limit == 0 { common } else { common.min(limit) });
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn members_and_combinations() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("SADD s 1 2 3 3", ":3"),
+            ("SADD t 2 3 4", ":3"),
+            ("SINTER s t", "*2 $1 2 $1 3"),
+            ("SINTERCARD 2 s t LIMIT 1", ":1"),
+            ("SDIFF s t", "*1 $1 1"),
+            ("SUNIONSTORE u s t", ":4"),
+            ("SINTERSTORE u s none", ":0"),
+            ("EXISTS u", ":0"),
+            ("SMOVE s t 1", ":1"),
+            ("SMISMEMBER t 1 9", "*2 :1 :0"),
+            ("SRANDMEMBER s 9223372036854775807", "*2 $1 2 $1 3"),
+            ("SRANDMEMBER s -9223372036854775808", "-ERR value is out of range"),
+            ("SPOP s 9", "*2 $1 2 $1 3"),
+            ("SPOP s", "$-1"),
+            ("SSCAN t 0 MATCH 1", "*2 $1 0 *1 $1 1"),
+        ]);
+    }
+}
