@@ -203,7 +203,7 @@ fn find_bit(bytes: &[u8], wanted: bool, from: u64, to: u64) -> Option<u64> {
     let dull = if wanted { 0x00 } else { 0xff };
     let mut bit = from;
     while bit < to {
-        if bit % 8 == 0 {
+        if bit.is_multiple_of(8) {
             let rest = bytes.get(byte_of(bit)..byte_of(to)).unwrap_or_default();
             let skip = rest.iter().take_while(|byte| **byte == dull).count();
             bit = bit.saturating_add(u64::try_from(skip).unwrap_or(0).saturating_mul(8));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use larder_base::limits;
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
 use larder_commands::{Args, Run};
@@ -35,6 +34,8 @@ const BATCH_MAX: usize = 128;
 const BACKLOG_MAX: usize = 1 << 20;
 /// Buffers larger than this are given back when empty.
 const KEEP_BUFFER: usize = 64 * 1024;
+/// Bytes read from a connection at once.
+const INCOMING: usize = 64 * 1024;
 /// Tokens of listeners start here.
 const LISTENERS: u64 = 1 << 63;
 
@@ -121,6 +122,31 @@ struct Parsed {
     at: Option<Located>,
 }
 
+/// Whether one connection alone keeps this worker busy: only then it pays to look before sleeping.
+#[derive(Default)]
+struct Load {
+    last: u64,
+    reads: u32,
+    switches: u32,
+    lone: bool,
+    missed: u32,
+}
+
+impl Load {
+    fn note(&mut self, token: u64) {
+        self.reads = self.reads.saturating_add(1);
+        if token != self.last {
+            self.last = token;
+            self.switches = self.switches.saturating_add(1);
+        }
+    }
+
+    fn judge(&mut self) {
+        self.lone = self.reads > 20 && self.switches < self.reads / 8;
+        (self.reads, self.switches) = (0, 0);
+    }
+}
+
 /// The thread's own part.
 pub struct Worker {
     server: Arc<Server>,
@@ -138,7 +164,10 @@ pub struct Worker {
     swept: Millis,
     next_worker: usize,
     spare_out: Vec<Vec<u8>>,
-    spun: u32,
+    spare_in: Vec<Vec<u8>>,
+    /// Where the system writes what it received.
+    incoming: Vec<u8>,
+    load: Load,
 }
 
 impl Worker {
@@ -165,7 +194,9 @@ impl Worker {
             swept: now(),
             next_worker: number,
             spare_out: Vec::new(),
-            spun: 0,
+            spare_in: Vec::new(),
+            incoming: vec![0; INCOMING],
+            load: Load::default(),
         }
     }
 
@@ -211,32 +242,35 @@ impl Worker {
         Ok(())
     }
 
-    /// Sleeps, but looks a few times more right after work: a closed loop answers within that time.
+    /// Sleeps; but right after a lone connection's request it looks a few times more, since the next one
+    /// is on its way and waking up costs more than looking.
     fn wait(&mut self, events: &mut Vec<Event>, next_tick: Instant) -> io::Result<()> {
         const SPIN: Duration = Duration::from_micros(40);
         if !self.again.is_empty() || !self.mailbox_is_empty() {
             return self.reactor.poll(Wait::Now, events);
         }
-        self.reactor.poll(Wait::Now, events)?;
-        if !events.is_empty() {
-            self.spun = 0;
-            return Ok(());
-        }
-        // After some fruitless rounds it is idle: then it sleeps at once.
-        if self.spun < 8 {
-            self.spun += 1;
+        if self.load.lone && self.load.missed < 8 {
             let until = Instant::now() + SPIN;
-            while Instant::now() < until {
-                std::thread::yield_now();
+            loop {
                 self.reactor.poll(Wait::Now, events)?;
                 if !events.is_empty() || !self.mailbox_is_empty() {
-                    self.spun = 0;
+                    self.load.missed = 0;
                     return Ok(());
                 }
+                if Instant::now() >= until {
+                    break;
+                }
+                std::thread::yield_now();
             }
+            self.load.missed += 1;
         }
         let left = next_tick.saturating_duration_since(Instant::now());
-        self.reactor.poll(Wait::AtMost(left), events)
+        self.reactor.poll(Wait::AtMost(left), events)?;
+        if !events.is_empty() && self.load.missed < 64 {
+            // Work came after all: one more try.
+            self.load.missed = self.load.missed.saturating_sub(1);
+        }
+        Ok(())
     }
 
     fn mailbox_is_empty(&self) -> bool {
@@ -250,6 +284,7 @@ impl Worker {
             return;
         }
         if event.readable {
+            self.load.note(token);
             self.read(state, token);
         }
         if event.writable || event.closed {
@@ -322,21 +357,20 @@ impl Worker {
             // It does not read its replies: it is not read either.
             return;
         }
-        let have = client.input.len();
-        let room = limits::READ_CHUNK_BYTES.max(have.min(1 << 20));
-        client.input.resize(have + room, 0);
-        let outcome = match client.input.get_mut(have..) {
-            Some(space) => client.stream.read(space),
-            None => return,
-        };
-        match outcome {
+        match client.stream.read(&mut self.incoming) {
             ReadOutcome::Bytes(count) => {
-                client.input.truncate(have + count);
+                let bytes = self.incoming.get(..count).unwrap_or(&[]);
+                if client.input.capacity() == 0
+                    && let Some(spare) = self.spare_in.pop()
+                {
+                    client.input = spare;
+                }
+                client.input.extend_from_slice(bytes);
                 client.active = self.now;
                 state.stats.bytes_in += count as u64;
                 self.process(state, token);
             }
-            ReadOutcome::WouldBlock => client.input.truncate(have),
+            ReadOutcome::WouldBlock => {}
             ReadOutcome::Closed | ReadOutcome::Failed(_) => self.close(state, token),
         }
     }
@@ -428,8 +462,11 @@ impl Worker {
             client.closing = true;
         }
         if used >= input.len() {
+            // An idle connection holds no buffer.
             input.clear();
-            if input.capacity() > KEEP_BUFFER {
+            if input.capacity() <= KEEP_BUFFER && self.spare_in.len() < 64 {
+                self.spare_in.push(std::mem::take(&mut input));
+            } else {
                 input = Vec::new();
             }
         } else if used > 0 {
@@ -597,6 +634,7 @@ impl Worker {
 
     /// What is due ten times a second: waits that are over, idle connections, expired keys.
     fn tick(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
+        self.load.judge();
         let idle_ms =
             i64::try_from(self.server.options.read().timeout_s * 1000).unwrap_or(i64::MAX);
         for token in state.tokens() {
