@@ -155,7 +155,7 @@ impl Server {
                 context.reply.error(fault.as_str());
             }
         }
-        dispatch::settle(self, context.keys, ready);
+        dispatch::settle(self, context.keys, 0, ready);
         true
     }
 }

@@ -12,6 +12,7 @@ use larder_protocol::request::RequestParser;
 use larder_store::DbIndex;
 
 use crate::blocking::Waiter;
+use crate::tracking::{Mode, Tracker};
 
 /// A request kept for later (MULTI, blocking): its arguments, owned.
 pub type OwnedArgs = Vec<Vec<u8>>;
@@ -76,6 +77,14 @@ pub struct Client {
     pub reply_mode: ReplyMode,
     /// CLIENT NO-TOUCH.
     pub no_touch: bool,
+    /// CLIENT NO-EVICT.
+    pub no_evict: bool,
+    /// CLIENT TRACKING.
+    pub tracker: Option<Arc<Tracker>>,
+    /// CLIENT CACHING, for the next command.
+    pub caching: Option<bool>,
+    /// MONITOR.
+    pub monitor: bool,
     /// Close when everything is sent.
     pub closing: bool,
     /// When it connected.
@@ -108,6 +117,10 @@ impl Client {
             subscriptions: Default::default(),
             reply_mode: ReplyMode::On,
             no_touch: false,
+            no_evict: false,
+            tracker: None,
+            caching: None,
+            monitor: false,
             closing: false,
             since: now,
             active: now,
@@ -120,20 +133,61 @@ impl Client {
         self.subscriptions.iter().map(HashSet::len).sum()
     }
 
+    /// The tracker that remembers the keys which the command that ran now has read, if any.
+    #[inline]
+    pub fn caches(&self) -> Option<&Arc<Tracker>> {
+        let tracker = self.tracker.as_ref()?;
+        let caches = match tracker.mode {
+            Mode::Read => true,
+            Mode::OptIn => self.caching == Some(true),
+            Mode::OptOut => self.caching != Some(false),
+            Mode::Broadcast => false,
+        };
+        caches.then_some(tracker)
+    }
+
+    /// `normal` or `pubsub`, as CLIENT LIST TYPE and CLIENT KILL TYPE ask.
+    pub fn kind(&self) -> &'static str {
+        if self.subscription_count() > 0 { "pubsub" } else { "normal" }
+    }
+
+    fn flags(&self) -> String {
+        let dirty =
+            self.watch.as_ref().is_some_and(|w| w.load(std::sync::atomic::Ordering::Acquire));
+        let broken = self
+            .tracker
+            .as_ref()
+            .is_some_and(|t| t.broken.load(std::sync::atomic::Ordering::Acquire));
+        let broadcast = self.tracker.as_ref().is_some_and(|t| t.mode == Mode::Broadcast);
+        let all = [
+            (self.monitor, 'O'),
+            (self.subscription_count() > 0, 'P'),
+            (self.multi.is_some(), 'x'),
+            (self.waiting.is_some(), 'b'),
+            (self.tracker.is_some(), 't'),
+            (broken, 'R'),
+            (broadcast, 'B'),
+            (dirty, 'd'),
+            (self.closing, 'c'),
+            (self.stream.local().starts_with('/'), 'U'),
+            (self.no_evict, 'e'),
+            (self.no_touch, 'T'),
+        ];
+        let text: String = all.iter().filter(|(on, _)| *on).map(|(_, letter)| *letter).collect();
+        if text.is_empty() { "N".to_owned() } else { text }
+    }
+
     /// The line of CLIENT LIST.
     pub fn describe(&self, now: Millis) -> String {
-        let flags = match (self.waiting.is_some(), self.multi.is_some(), self.subscription_count())
-        {
-            (true, _, _) => "b",
-            (_, true, _) => "x",
-            (_, _, 1..) => "P",
-            _ => "N",
-        };
+        let flags = self.flags();
+        let redirect = self.tracker.as_ref().map_or(-1, |tracker| {
+            tracker.redirect.map_or(0, |(id, _)| i64::try_from(id).unwrap_or(0))
+        });
         let multi = self.multi.as_ref().map_or(-1, |m| i64::try_from(m.queue.len()).unwrap_or(0));
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
              multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} \
-             tot-mem={} events=r cmd={} user=default redir=-1 resp={} lib-name={} lib-ver={}",
+             tot-mem={} events=r cmd={} user=default redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.stream.peer(),
             self.stream.local(),
@@ -151,6 +205,7 @@ impl Client {
             self.out.len(),
             self.input.capacity() + self.out.capacity() + size_of::<Client>(),
             self.last_command,
+            redirect,
             if self.version == Version::Resp3 { 3 } else { 2 },
             String::from_utf8_lossy(&self.lib.0),
             String::from_utf8_lossy(&self.lib.1),

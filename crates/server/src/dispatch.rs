@@ -2,7 +2,7 @@
 //! neither sockets nor how requests arrive.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use larder_base::limits;
 use larder_base::rng::Rng;
@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use crate::blocking::Waiter;
 use crate::client::{Client, OwnedArgs, ReplyMode};
 use crate::control::Session;
+use crate::events::EventFlags;
 use crate::pubsub::Address;
 use crate::registry::Entry;
 use crate::shared::Server;
@@ -48,6 +49,8 @@ pub struct Turn<'w> {
     pub commands: &'w mut Vec<CommandStats>,
     /// Keys that became ready in this command.
     pub ready: &'w mut Vec<Ready>,
+    /// When the command before ended: one reading of the clock a command.
+    pub clock: &'w mut Instant,
 }
 
 /// What became of a request.
@@ -74,7 +77,7 @@ impl Turn<'_> {
         let entry = match self.admit(client, args) {
             Ok(entry) => entry,
             Err(fault) => {
-                self.refuse(client, &fault);
+                self.refuse(client, args.at(0), &fault);
                 return Verdict::Done;
             }
         };
@@ -141,8 +144,14 @@ impl Turn<'_> {
         Ok(entry)
     }
 
-    fn refuse(&mut self, client: &mut Client, fault: &Fault) {
+    fn refuse(&mut self, client: &mut Client, name: &[u8], fault: &Fault) {
         self.stats.errors += 1;
+        self.server.count_error(fault.as_str());
+        if let Some(entry) = self.server.registry.find(name)
+            && let Some(stats) = self.commands.get_mut(entry.number)
+        {
+            stats.rejected += 1;
+        }
         if let Some(multi) = &mut client.multi {
             multi.broken = true;
         }
@@ -166,13 +175,27 @@ impl Turn<'_> {
     ) {
         let start = client.out.len();
         let wanted = takes_reply(client);
+        if others.is_some() {
+            *self.clock = Instant::now();
+        }
+        if !self.server.monitors.is_idle() && is_shown(entry.command) {
+            self.server.monitors.show(self.server, client, args);
+        }
         let failed = match entry.command.run {
             Run::Data(_) => {
                 self.run_data(client, token, entry, args, at, others.is_some()).is_err()
             }
             Run::Control => {
                 let mut session = Session { turn: self, client, token, others };
-                match entry.control.map(|control| (control.run)(&mut session, args)) {
+                let help = args.len() == 2 && args.is(1, "HELP");
+                let result = match entry.control {
+                    Some(_) if help && !entry.command.subcommands.is_empty() => {
+                        crate::control::help(&mut session, entry.command);
+                        Some(Ok(()))
+                    }
+                    control => control.map(|control| (control.run)(&mut session, args)),
+                };
+                match result {
                     Some(Err(fault)) => {
                         client.out.truncate(start);
                         Reply::new(&mut client.out, client.version).error(fault.as_str());
@@ -182,19 +205,66 @@ impl Turn<'_> {
                 }
             }
         };
-        if !wanted {
+        self.account(client, entry, args, failed, start);
+        // CLIENT REPLY ON is answered, though replies were off when it came.
+        if !wanted && (client.reply_mode != ReplyMode::On || entry.command.name != "client") {
             client.out.truncate(start);
         }
-        self.stats.commands += 1;
-        self.stats.errors += u64::from(failed);
-        if let Some(stats) = self.commands.get_mut(entry.number) {
-            stats.calls += 1;
-            stats.failed += u64::from(failed);
+        if client.caching.is_some() && entry.command.name != "client" && client.multi.is_none() {
+            client.caching = None;
         }
         if !self.ready.is_empty() {
             let mut ready = std::mem::take(self.ready);
             self.server.serve_ready(&mut ready, self.now, self.rng);
             *self.ready = ready;
+        }
+    }
+
+    /// Counts, times and logs a command that ran; its reply begins at `start`.
+    fn account(
+        &mut self,
+        client: &Client,
+        entry: Entry,
+        args: Args<'_>,
+        failed: bool,
+        start: usize,
+    ) {
+        let now = Instant::now();
+        let usec = now.saturating_duration_since(*self.clock).as_micros();
+        *self.clock = now;
+        let reply = client.out.get(start..).unwrap_or(&[]);
+        self.book(entry, u64::try_from(usec).unwrap_or(u64::MAX), failed.then_some(reply));
+        let usec = i64::try_from(usec).unwrap_or(i64::MAX);
+        if entry.command.flags.has(Flags::SKIP_SLOWLOG) {
+            return;
+        }
+        let server = self.server;
+        let [slow, requests, replies] = &server.logs;
+        let asked: usize = args.all().iter().map(|arg| arg.len()).sum();
+        let sizes = [usec, to_i64(asked), to_i64(reply.len())];
+        for (log, amount) in [slow, requests, replies].into_iter().zip(sizes) {
+            if log.wants(amount) {
+                let short = crate::commandlog::shortened(args);
+                let peer = client.stream.peer().to_string();
+                log.add(self.now.0 / 1000, amount, short, peer, client.name.clone());
+            }
+        }
+        let event = if entry.command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
+        server.latency.note(event, usec / 1000, self.now);
+    }
+
+    /// Counts a command. `error`: the reply, if it is one.
+    pub fn book(&mut self, entry: Entry, usec: u64, error: Option<&[u8]>) {
+        self.stats.commands += 1;
+        if let Some(stats) = self.commands.get_mut(entry.number) {
+            stats.calls += 1;
+            stats.usec += usec;
+            stats.failed += u64::from(error.is_some());
+        }
+        if let Some(error) = error {
+            self.stats.errors += 1;
+            let text = error.get(1..).unwrap_or(&[]);
+            self.server.count_error(&String::from_utf8_lossy(text));
         }
     }
 
@@ -223,6 +293,7 @@ impl Turn<'_> {
             keys.set_hint(args.at(1), at);
         }
         keys.no_touch = client.no_touch;
+        let tracker = client.caches().cloned();
         let start = client.out.len();
         let mut context = Context {
             keys,
@@ -253,8 +324,11 @@ impl Turn<'_> {
                 Err(())
             }
         };
+        if let Some(tracker) = &tracker {
+            remember(server, tracker, &mut context.keys, entry.command, args);
+        }
         tally(self.stats, &context.keys);
-        settle(server, context.keys, self.ready);
+        settle(server, context.keys, client.id, self.ready);
         result
     }
 }
@@ -290,16 +364,27 @@ pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
 
 /// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
 /// still locked, so that no EXEC can slip in between.
-pub fn settle(server: &Server, mut view: View<'_>, ready: &mut Vec<Ready>) {
+pub fn settle(server: &Server, mut view: View<'_>, by: u64, ready: &mut Vec<Ready>) {
     if !view.changes.is_empty() {
+        let events = EventFlags(server.events.load(Ordering::Relaxed));
+        let tracks = !server.tracking.is_idle();
+        let mut changed: Vec<Box<[u8]>> = Vec::new();
         for change in std::mem::take(&mut view.changes) {
             match change.what {
                 What::Modified => {
-                    crate::transactions::touch_watchers(server, change.db, &change.key)
+                    crate::transactions::touch_watchers(server, change.db, &change.key);
+                    if tracks && !changed.contains(&change.key) {
+                        changed.push(change.key);
+                    }
                 }
                 What::Ready => ready.push(Ready { db: change.db, key: change.key.into_vec() }),
-                What::Event(..) => {}
+                What::Event(class, event) => {
+                    server.announce(events, change.db, class, event, &change.key);
+                }
             }
+        }
+        if !changed.is_empty() {
+            server.tracking.changed(server, &changed, by);
         }
     }
     let trash = std::mem::take(&mut view.trash);
@@ -308,6 +393,31 @@ pub fn settle(server: &Server, mut view: View<'_>, ready: &mut Vec<Ready>) {
         // Freed by a thread of its own: big values must not hold up a loop turn.
         std::thread::spawn(move || drop(trash));
     }
+}
+
+/// Remembers which keys a read command showed to a client that caches them.
+pub fn remember(
+    server: &Server,
+    tracker: &Arc<crate::tracking::Tracker>,
+    view: &mut View<'_>,
+    command: &Command,
+    args: Args<'_>,
+) {
+    if command.flags.has(Flags::READONLY) {
+        command.key_positions(args, |at| {
+            view.set_interest(args.at(at), Interest::TRACKED, true);
+            server.tracking.remember(tracker, args.at(at));
+        });
+    }
+}
+
+/// Whether MONITOR shows a command.
+pub fn is_shown(command: &Command) -> bool {
+    !command.flags.has(Flags::ADMIN) && !command.flags.has(Flags::SKIP_MONITOR)
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Slots and hashes of a command's keys.

@@ -3,14 +3,19 @@
 
 pub mod blocking;
 pub mod client;
+pub mod commandlog;
 pub mod control;
 pub mod dispatch;
+pub mod events;
+pub mod latency;
+pub mod monitor;
 pub mod options;
 pub mod pubsub;
 pub mod registry;
 pub mod shared;
 pub mod startup;
 pub mod stats;
+pub mod tracking;
 pub mod transactions;
 pub mod worker;
 

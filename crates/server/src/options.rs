@@ -2,6 +2,8 @@
 
 use larder_base::number;
 
+use crate::events::EventFlags;
+
 /// Settings of a running server.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -31,6 +33,12 @@ pub struct Options {
     pub maxmemory: u64,
     /// Refuse foreign hosts while there is no password.
     pub protected_mode: bool,
+    /// `notify-keyspace-events`.
+    pub notify_keyspace_events: EventFlags,
+    /// Milliseconds from which a delay is an event; 0 = none is.
+    pub latency_monitor_threshold_ms: u64,
+    /// Limit (-1 = none is kept) and length of the logs of slow commands, large requests and large replies.
+    pub commandlogs: [(i64, usize); 3],
 }
 
 impl Default for Options {
@@ -50,6 +58,9 @@ impl Default for Options {
             tcp_backlog: 511,
             maxmemory: 0,
             protected_mode: true,
+            notify_keyspace_events: EventFlags(0),
+            latency_monitor_threshold_ms: 0,
+            commandlogs: [(10_000, 128), (1 << 20, 128), (1 << 20, 128)],
         }
     }
 }
@@ -69,7 +80,30 @@ pub const NAMES: &[&str] = &[
     "tcp-backlog",
     "maxmemory",
     "protected-mode",
+    "notify-keyspace-events",
+    "latency-monitor-threshold",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "commandlog-execution-slower-than",
+    "commandlog-slow-execution-max-len",
+    "commandlog-request-larger-than",
+    "commandlog-large-request-max-len",
+    "commandlog-reply-larger-than",
+    "commandlog-large-reply-max-len",
 ];
+
+/// Which log an option is about, and whether it is its length.
+fn log_option(name: &str) -> Option<(usize, bool)> {
+    Some(match name {
+        "slowlog-log-slower-than" | "commandlog-execution-slower-than" => (0, false),
+        "slowlog-max-len" | "commandlog-slow-execution-max-len" => (0, true),
+        "commandlog-request-larger-than" => (1, false),
+        "commandlog-large-request-max-len" => (1, true),
+        "commandlog-reply-larger-than" => (2, false),
+        "commandlog-large-reply-max-len" => (2, true),
+        _ => return None,
+    })
+}
 
 impl Options {
     /// Sets one option from its text.
@@ -111,6 +145,28 @@ impl Options {
                     _ => return Err("argument must be 'yes' or 'no'".to_owned()),
                 }
             }
+            "notify-keyspace-events" => {
+                self.notify_keyspace_events = EventFlags::parse(&value)
+                    .ok_or("Invalid event class character. Use 'Ag$lshzxeKEtmdn'.")?;
+            }
+            "latency-monitor-threshold" => {
+                self.latency_monitor_threshold_ms = number(0, i64::MAX.cast_unsigned())?;
+            }
+            other if log_option(other).is_some() => {
+                let (at, is_length) = log_option(other).unwrap_or_default();
+                let low = if is_length { 0 } else { -1 };
+                let parsed =
+                    number::parse_i64(value.as_bytes()).filter(|n| *n >= low).ok_or_else(|| {
+                        format!("argument must be between {low} and {} inclusive", i64::MAX)
+                    })?;
+                if let Some(log) = self.commandlogs.get_mut(at) {
+                    if is_length {
+                        log.1 = usize::try_from(parsed).unwrap_or(usize::MAX);
+                    } else {
+                        log.0 = parsed;
+                    }
+                }
+            }
             // No persistence yet: saying so is all that these may do.
             "save" if value.is_empty() => {}
             "appendonly" if value.eq_ignore_ascii_case("no") => {}
@@ -140,6 +196,13 @@ impl Options {
             "tcp-backlog" => self.tcp_backlog.to_string(),
             "maxmemory" => self.maxmemory.to_string(),
             "protected-mode" => if self.protected_mode { "yes" } else { "no" }.to_owned(),
+            "notify-keyspace-events" => self.notify_keyspace_events.to_text(),
+            "latency-monitor-threshold" => self.latency_monitor_threshold_ms.to_string(),
+            other if log_option(other).is_some() => {
+                let (at, is_length) = log_option(other)?;
+                let (limit, len_max) = self.commandlogs.get(at)?;
+                if is_length { len_max.to_string() } else { limit.to_string() }
+            }
             "save" => String::new(),
             "appendonly" => "no".to_owned(),
             _ => return None,

@@ -44,9 +44,27 @@ pub enum Message {
     Pattern(Vec<u8>, Vec<u8>, Vec<u8>),
     /// Shard channel and payload.
     Shard(Vec<u8>, Vec<u8>),
+    /// Keys that a client caches changed; `None` = all of them are gone.
+    Invalidate(Option<Vec<Box<[u8]>>>),
+    /// The connection of this number, to which invalidations were redirected, is gone.
+    RedirectBroken(u64),
+    /// A line for MONITOR, encoded already.
+    Raw(Vec<u8>),
 }
 
+/// The channel on which RESP2 connections hear of invalidations.
+pub const INVALIDATIONS: &[u8] = b"__redis__:invalidate";
+
 impl Message {
+    /// Whether a connection of this kind is to see it.
+    pub fn is_for(&self, resp3: bool, hears_invalidations: bool) -> bool {
+        match self {
+            Message::Invalidate(_) => resp3 || hears_invalidations,
+            Message::RedirectBroken(_) => resp3,
+            _ => true,
+        }
+    }
+
     /// Writes the push.
     pub fn encode(&self, reply: &mut Reply<'_>) {
         let parts: &[&[u8]] = match self {
@@ -55,6 +73,34 @@ impl Message {
                 &[b"pmessage", pattern, channel, payload]
             }
             Message::Shard(channel, payload) => &[b"smessage", channel, payload],
+            Message::Invalidate(keys) => {
+                if reply.is_resp3() {
+                    reply.push(2);
+                    reply.bulk(b"invalidate");
+                } else {
+                    reply.push(3);
+                    reply.bulk(b"message");
+                    reply.bulk(INVALIDATIONS);
+                }
+                match keys {
+                    Some(keys) => {
+                        reply.array(keys.len());
+                        keys.iter().for_each(|key| reply.bulk(key));
+                    }
+                    None => reply.null_array(),
+                }
+                return;
+            }
+            Message::RedirectBroken(id) => {
+                reply.push(2);
+                reply.bulk(b"tracking-redir-broken");
+                reply.integer(i64::try_from(*id).unwrap_or(i64::MAX));
+                return;
+            }
+            Message::Raw(line) => {
+                reply.raw(line);
+                return;
+            }
         };
         reply.push(parts.len());
         for part in parts {

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_base::hash::KeyHasher;
@@ -16,9 +16,13 @@ use larder_store::{DbIndex, Keyspace, Settings};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::blocking::Blocked;
+use crate::commandlog::CommandLog;
+use crate::latency::Latency;
+use crate::monitor::Monitors;
 use crate::options::Options;
 use crate::pubsub::{Message, PubSub};
 use crate::registry::Registry;
+use crate::tracking::Tracking;
 use crate::worker::WorkerState;
 
 /// How the server learns about its allocator.
@@ -73,6 +77,22 @@ pub struct Server {
     pub blocked: Blocked,
     /// Channels and patterns.
     pub pubsub: RwLock<PubSub>,
+    /// Client-side caching.
+    pub tracking: Tracking,
+    /// MONITOR.
+    pub monitors: Monitors,
+    /// Slow commands (microseconds), large requests and large replies (bytes).
+    pub logs: [CommandLog; 3],
+    /// Latency events.
+    pub latency: Latency,
+    /// Wanted keyspace notifications.
+    pub events: AtomicU32,
+    /// Errors answered, by code word.
+    pub errors: Mutex<std::collections::BTreeMap<String, u64>>,
+    /// CLIENT PAUSE: until when, and whether only writes.
+    pub pause: Mutex<Option<(Millis, bool)>>,
+    /// Whether there is a pause, for the hot path.
+    pub paused: AtomicBool,
     /// The memory used, and the limit (0 = none).
     pub memory: MemoryProbe,
     /// `maxmemory`, for the hot path.
@@ -100,7 +120,7 @@ impl Server {
         seed: [u64; 2],
     ) -> Server {
         let [k0, k1] = seed;
-        Server {
+        let server = Server {
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), options.databases),
             settings: Settings::default(),
             registry: Registry::default(),
@@ -117,7 +137,65 @@ impl Server {
             stopping: AtomicBool::new(false),
             started: now(),
             run_id: format!("{:016x}{:016x}{:08x}", mix(k0), mix(k1), mix(k0 ^ k1) >> 32),
+            tracking: Tracking::default(),
+            monitors: Monitors::default(),
+            logs: [const { CommandLog::new(-1, 0) }; 3],
+            latency: Latency::default(),
+            events: AtomicU32::new(0),
+            errors: Mutex::default(),
+            pause: Mutex::new(None),
+            paused: AtomicBool::new(false),
             options: RwLock::new(options),
+        };
+        server.apply();
+        server
+    }
+
+    /// Lets options take effect that are kept elsewhere for the hot path.
+    pub fn apply(&self) {
+        let options = self.options.read();
+        let maxmemory = usize::try_from(options.maxmemory).unwrap_or(usize::MAX);
+        self.maxmemory.store(maxmemory, Ordering::Release);
+        self.protected.store(!options.requirepass.is_empty(), Ordering::Release);
+        self.events.store(options.notify_keyspace_events.0, Ordering::Release);
+        self.latency.configure(options.latency_monitor_threshold_ms);
+        for (log, (limit, len_max)) in self.logs.iter().zip(options.commandlogs) {
+            log.configure(limit, len_max);
+        }
+        drop(options);
+        self.observe();
+    }
+
+    /// Tells the keyspace whether every change is to be reported.
+    pub fn observe(&self) {
+        let all = self.events.load(Ordering::Acquire) != 0 || self.tracking.broadcasts();
+        self.keyspace.observe_all(all);
+    }
+
+    /// Counts an error reply by its code word.
+    pub fn count_error(&self, text: &str) {
+        /// More kinds than this are an accident or an attack.
+        const KINDS_MAX: usize = 128;
+        let code = text.split(' ').next().unwrap_or("ERR");
+        let mut errors = self.errors.lock();
+        if let Some(count) = errors.get_mut(code) {
+            *count += 1;
+        } else if errors.len() < KINDS_MAX {
+            errors.insert(code.to_owned(), 1);
+        }
+    }
+
+    /// Whether commands (only writes: those that may write) are paused now.
+    pub fn is_paused(&self, writes: bool, now: Millis) -> bool {
+        let mut pause = self.pause.lock();
+        match *pause {
+            Some((until, _)) if until <= now => {
+                *pause = None;
+                self.paused.store(false, Ordering::Release);
+                false
+            }
+            Some((_, only_writes)) => writes || !only_writes,
+            None => false,
         }
     }
 

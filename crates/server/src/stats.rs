@@ -50,4 +50,6 @@ pub struct CommandStats {
     pub failed: u64,
     /// Requests refused before they ran.
     pub rejected: u64,
+    /// Microseconds spent.
+    pub usec: u64,
 }

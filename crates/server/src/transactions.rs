@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use larder_commands::{Args, Command, Context, Fault, Flags, Group, KeySpec, Outcome, Run};
 use larder_protocol::reply::Reply;
@@ -13,6 +14,7 @@ use crate::control::{ControlCommand, Session};
 use crate::dispatch;
 use crate::registry::Entry;
 use crate::shared::Server;
+use crate::tracking::Tracker;
 
 const BASE: Command = Command {
     flags: Flags::NOSCRIPT
@@ -152,11 +154,20 @@ fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
         view.contains(key);
         view.set_interest(key, Interest::WATCHED, true);
         server.watch.lock().entry((db, Box::from(*key))).or_default().push(Arc::clone(&flag));
-        dispatch::settle(server, view, session.turn.ready);
+        dispatch::settle(server, view, session.client.id, session.turn.ready);
         session.client.watched.push((db, key.to_vec()));
     }
     session.reply().ok();
     Ok(())
+}
+
+/// Shows a queued command to those who monitor.
+fn show(server: &Server, client: &Client, owned: &OwnedArgs) {
+    let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+    let args = Args::new(&slices);
+    if server.registry.find(args.at(0)).is_some_and(|entry| dispatch::is_shown(entry.command)) {
+        server.monitors.show(server, client, args);
+    }
 }
 
 fn unwatch(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
@@ -184,8 +195,22 @@ fn exec(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Data commands only: all their slots, and those of the watched keys, locked at once.
+/// Data commands only.
 fn run_locked(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&AtomicBool>) {
+    for (entry, took, failed) in run_queue(session, multi, flag) {
+        book(session, entry, took, failed);
+    }
+}
+
+/// What ran, how long, and its reply if that is an error.
+type Booked = (Option<Entry>, Duration, Option<Vec<u8>>);
+
+/// Runs a queue with all its slots, and those of the watched keys, locked at once.
+fn run_queue(
+    session: &mut Session<'_, '_, '_>,
+    multi: &Multi,
+    flag: Option<&AtomicBool>,
+) -> Vec<Booked> {
     let server = session.turn.server;
     let mut keys: Vec<_> = Vec::new();
     let db = session.client.db;
@@ -208,11 +233,19 @@ fn run_locked(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&At
     view.select(db);
     let expired = view.changes.iter().any(|c| c.what == larder_store::What::Modified);
     if flag.is_some_and(|flag| flag.load(Ordering::Acquire)) || (flag.is_some() && expired) {
-        dispatch::settle(server, view, session.turn.ready);
+        dispatch::settle(server, view, session.client.id, session.turn.ready);
         session.reply().null_array();
-        return;
+        return Vec::new();
     }
     let client = &mut *session.client;
+    let id = client.id;
+    let tracker = client.caches().cloned();
+    let client_view = tracker.as_ref();
+    if !server.monitors.is_idle() {
+        for owned in &multi.queue {
+            show(server, client, owned);
+        }
+    }
     let mut context = Context {
         keys: view,
         reply: Reply::new(&mut client.out, client.version),
@@ -222,21 +255,42 @@ fn run_locked(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&At
         retry: false,
     };
     context.reply.array(multi.queue.len());
+    let mut books = Vec::with_capacity(multi.queue.len());
     for owned in &multi.queue {
-        run_queued(server, &mut context, owned);
-        session.turn.stats.commands += 1;
+        let begun = Instant::now();
+        let (entry, failed) = run_queued(server, &mut context, client_view, owned);
+        books.push((entry, begun.elapsed(), failed));
     }
     dispatch::tally(session.turn.stats, &context.keys);
-    dispatch::settle(server, context.keys, session.turn.ready);
+    dispatch::settle(server, context.keys, id, session.turn.ready);
+    books
 }
 
-/// One data command of a transaction.
-fn run_queued(server: &Server, context: &mut Context<'_>, owned: &OwnedArgs) {
+fn book(
+    session: &mut Session<'_, '_, '_>,
+    entry: Option<Entry>,
+    took: Duration,
+    failed: Option<Vec<u8>>,
+) {
+    if let Some(entry) = entry {
+        let usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        session.turn.book(entry, usec, failed.as_deref());
+    }
+}
+
+/// One data command of a transaction: what it was, and its reply if that is an error.
+fn run_queued(
+    server: &Server,
+    context: &mut Context<'_>,
+    tracker: Option<&Arc<Tracker>>,
+    owned: &OwnedArgs,
+) -> (Option<Entry>, Option<Vec<u8>>) {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
-    let Some(entry) = server.registry.find(args.at(0)) else { return };
-    let Run::Data(handler) = entry.command.run else { return };
+    let Some(entry) = server.registry.find(args.at(0)) else { return (None, None) };
+    let Run::Data(handler) = entry.command.run else { return (None, None) };
     let start = context.reply.len();
+    let mut failed = None;
     match handler(context, args) {
         Ok(Outcome::Done) => {}
         // Within a transaction nothing waits: as if the time were over at once.
@@ -244,8 +298,13 @@ fn run_queued(server: &Server, context: &mut Context<'_>, owned: &OwnedArgs) {
         Err(fault) => {
             context.reply.truncate(start);
             context.reply.error(fault.as_str());
+            failed = Some(context.reply.written_since(start).to_vec());
         }
     }
+    if let Some(tracker) = tracker {
+        dispatch::remember(server, tracker, &mut context.keys, entry.command, args);
+    }
+    (Some(entry), failed)
 }
 
 /// With control commands or such that touch undeclared keys: one by one, while nobody else runs.
@@ -255,7 +314,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
     for (db, key) in &watched {
         let mut view = server.keyspace.view_all(&server.settings, *db, session.turn.now);
         view.contains(key);
-        dispatch::settle(server, view, session.turn.ready);
+        dispatch::settle(server, view, session.client.id, session.turn.ready);
     }
     session.client.watched = watched;
     if flag.is_some_and(|flag| flag.load(Ordering::Acquire)) {
@@ -267,9 +326,16 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
         let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
         let args = Args::new(&slices);
         let Some(entry) = server.registry.find(args.at(0)) else { continue };
-        let client = &mut *session.client;
+        let id = session.client.id;
+        if !server.monitors.is_idle() {
+            show(server, session.client, owned);
+        }
+        let begun = Instant::now();
+        let mut failed = None;
         match entry.command.run {
             Run::Data(_) => {
+                let client = &mut *session.client;
+                let tracker = client.caches().cloned();
                 let mut context = Context {
                     keys: server.keyspace.view_all(&server.settings, client.db, session.turn.now),
                     reply: Reply::new(&mut client.out, client.version),
@@ -278,19 +344,20 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     may_block: false,
                     retry: false,
                 };
-                run_queued(server, &mut context, owned);
+                failed = run_queued(server, &mut context, tracker.as_ref(), owned).1;
                 dispatch::tally(session.turn.stats, &context.keys);
-                dispatch::settle(server, context.keys, session.turn.ready);
+                dispatch::settle(server, context.keys, id, session.turn.ready);
             }
             Run::Control => {
-                let start = client.out.len();
+                let start = session.client.out.len();
                 if let Some(Err(fault)) = entry.control.map(|control| (control.run)(session, args))
                 {
                     session.client.out.truncate(start);
                     session.reply().error(fault.as_str());
+                    failed = Some(session.client.out.get(start..).unwrap_or(&[]).to_vec());
                 }
             }
         }
-        session.turn.stats.commands += 1;
+        book(session, Some(entry), begun.elapsed(), failed);
     }
 }

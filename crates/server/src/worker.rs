@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
-use larder_commands::{Args, Run};
+use larder_commands::{Args, Flags, Run};
 use larder_net::{
     AcceptError, Event, Interest, Listener, Reactor, ReadOutcome, Stream, Token, Wait, WriteOutcome,
 };
@@ -168,6 +168,10 @@ pub struct Worker {
     /// Where the system writes what it received.
     incoming: Vec<u8>,
     load: Load,
+    /// When the last command ended.
+    clock: Instant,
+    /// Connections that wait for CLIENT PAUSE to end.
+    paused: Vec<u64>,
 }
 
 impl Worker {
@@ -197,6 +201,8 @@ impl Worker {
             spare_in: Vec::new(),
             incoming: vec![0; INCOMING],
             load: Load::default(),
+            clock: Instant::now(),
+            paused: Vec::new(),
         }
     }
 
@@ -334,7 +340,11 @@ impl Worker {
                 }
             }
             Letter::Deliver(token, message) => {
-                if let Some(client) = state.client(token) {
+                if let Some(client) = state.client(token).filter(|client| {
+                    let resp3 = client.version == larder_protocol::reply::Version::Resp3;
+                    let [channels, ..] = &client.subscriptions;
+                    message.is_for(resp3, channels.contains(crate::pubsub::INVALIDATIONS))
+                }) {
                     message.encode(&mut Reply::new(&mut client.out, client.version));
                     self.dirty.push(token);
                 }
@@ -384,7 +394,8 @@ impl Worker {
     /// Parses and runs what a connection has sent, up to a batch.
     fn process(&mut self, state: &mut MutexGuard<'_, WorkerState>, token: u64) {
         let Some(client) = state.client(token) else { return };
-        if client.closing || client.waiting.is_some() {
+        // Who does not read its replies gets no more of them; it goes on when they are written.
+        if client.closing || client.waiting.is_some() || client.out.len() > BACKLOG_MAX {
             return;
         }
         let mut input = std::mem::take(&mut client.input);
@@ -436,23 +447,43 @@ impl Worker {
         let db = client.db;
         let source: &[u8] = if inline.is_empty() { &input } else { &inline };
         self.prefetch(db, source, &mut batch);
+        self.clock = Instant::now();
         let mut done = 0;
+        let mut held = false;
         for parsed in &batch {
             let ranges = self.ranges.get(parsed.first..parsed.first + parsed.count).unwrap_or(&[]);
             let slices: SmallVec<[&[u8]; 8]> =
                 ranges.iter().map(|range| range.of(source)).collect();
+            if self.server.paused.load(Ordering::Relaxed)
+                && state
+                    .client(token)
+                    .is_some_and(|client| self.server.holds(client, Args::new(&slices), self.now))
+            {
+                held = true;
+                break;
+            }
             done += 1;
             self.run_one(state, token, Args::new(&slices), parsed.at);
             match state.client(token) {
                 None => return,
-                Some(client) if client.closing || client.waiting.is_some() => break,
+                Some(client)
+                    if client.closing
+                        || client.waiting.is_some()
+                        || client.out.len() > BACKLOG_MAX =>
+                {
+                    break;
+                }
                 Some(_) => {}
             }
         }
         // A command stopped the batch: what follows it is parsed again later.
         if done < batch.len() {
             let next = batch.get(done).and_then(|parsed| self.ranges.get(parsed.first));
-            used = next.map_or(used, |range| start_of_request(&input, range.start));
+            used = match next {
+                _ if !inline.is_empty() => 0,
+                Some(range) => start_of_request(&input, range.start),
+                None => used,
+            };
             parser = RequestParser::default();
         }
         let more = used < input.len() && failure.is_none() && (done == limit || done < batch.len());
@@ -473,7 +504,11 @@ impl Worker {
             input.drain(..used);
         }
         let stuck = !inline.is_empty() || !batch.is_empty();
-        if more || (stuck && !input.is_empty() && client.waiting.is_none() && !client.closing) {
+        if held {
+            self.paused.push(token);
+        } else if more
+            || (stuck && !input.is_empty() && client.waiting.is_none() && !client.closing)
+        {
             self.again.push(token);
         }
         client.input = input;
@@ -529,6 +564,7 @@ impl Worker {
             stats,
             commands,
             ready: &mut self.ready,
+            clock: &mut self.clock,
         };
         let verdict = turn.run(&mut client, token, args, at);
         if verdict == Verdict::NeedsExclusive {
@@ -558,6 +594,7 @@ impl Worker {
                     stats: &mut stats,
                     commands: &mut commands,
                     ready: &mut self.ready,
+                    clock: &mut self.clock,
                 };
                 turn.run_exclusive(&mut client, token, args, others);
             });
@@ -654,7 +691,13 @@ impl Worker {
                 self.close(state, token);
             }
         }
+        if !self.paused.is_empty() {
+            self.again.append(&mut self.paused);
+        }
+        let begun = Instant::now();
         self.sweep(state);
+        let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.server.latency.note("expire-cycle", took, self.now);
     }
 
     /// Deletes the keys that became due since the last sweep, in this worker's share of the slots.
@@ -676,7 +719,7 @@ impl Worker {
                 let mut view = server.keyspace.view_slot(&server.settings, db, slot, self.now);
                 view.sweep(slot, &due);
                 state.stats.expired += view.tally.expired;
-                dispatch::settle(&server, view, &mut self.ready);
+                dispatch::settle(&server, view, 0, &mut self.ready);
             }
         }
     }
@@ -689,6 +732,16 @@ fn forget(server: &Server, worker: usize, token: u64, client: &mut Client) {
         server.blocked.remove(&waiter);
     }
     transactions::forget_watches(server, client);
+    if let Some(tracker) = client.tracker.take() {
+        server.tracking.end(&tracker);
+        server.observe();
+    }
+    if !server.tracking.is_idle() {
+        server.tracking.closed(server, client.id);
+    }
+    if client.monitor {
+        server.monitors.remove(Address { worker, token });
+    }
     if client.subscription_count() > 0 {
         let mut pubsub = server.pubsub.write();
         let spaces = [Space::Channel, Space::Pattern, Space::Shard];
@@ -701,6 +754,27 @@ fn forget(server: &Server, worker: usize, token: u64, client: &mut Client) {
 }
 
 impl Server {
+    /// Whether CLIENT PAUSE holds this request back.
+    fn holds(&self, client: &Client, args: Args<'_>, now: Millis) -> bool {
+        let may_write = |name: &[u8]| {
+            self.registry.find(name).is_some_and(|entry| {
+                entry.command.flags.has(Flags::WRITE)
+                    || entry.command.flags.has(Flags::MAY_REPLICATE)
+            })
+        };
+        if args.is(0, "CLIENT") {
+            return false;
+        }
+        let writes = match &client.multi {
+            Some(multi) if args.is(0, "EXEC") => {
+                multi.queue.iter().filter_map(|queued| queued.first()).any(|name| may_write(name))
+            }
+            Some(_) => false,
+            None => may_write(args.at(0)),
+        };
+        self.is_paused(writes, now)
+    }
+
     /// Whether a connection may stay: answers and drops it if not. Returns its number.
     fn admit(&self, stream: &Stream) -> Option<u64> {
         let options = self.options.read();

@@ -1,11 +1,11 @@
-//! Connection commands: PING, ECHO, AUTH, HELLO, SELECT, QUIT, RESET and CLIENT.
+//! Connection commands: PING, ECHO, AUTH, HELLO, SELECT, QUIT and RESET.
 
 use larder_base::number;
 use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_protocol::reply::{Reply, Version};
 use larder_store::DbIndex;
 
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session};
 use crate::client::ReplyMode;
 use crate::pubsub::{Address, Space};
 use crate::transactions;
@@ -90,104 +90,6 @@ pub const COMMANDS: &[ControlCommand] = &[
         },
         reset,
     ),
-    ControlCommand::exclusive(
-        Command {
-            name: "client",
-            arity: -2,
-            since: "2.4.0",
-            flags: Flags(0),
-            complexity: "Depends on subcommand.",
-            summary: "Asks about connections and changes them.",
-            subcommands: CLIENT,
-            ..BASE
-        },
-        client,
-    ),
-];
-
-const SUB: Command = Command {
-    flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE),
-    ..Command::control(Group::Connection)
-};
-
-const ADMIN: Command = Command {
-    flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
-    ..Command::control(Group::Connection)
-};
-
-const CLIENT: &[Command] = &[
-    Command { name: "id", arity: 2, since: "5.0.0", summary: "Number of this connection.", ..SUB },
-    Command {
-        name: "info",
-        arity: 2,
-        since: "6.2.0",
-        summary: "Describes this connection.",
-        ..SUB
-    },
-    Command {
-        name: "getname",
-        arity: 2,
-        since: "2.6.9",
-        summary: "Name of this connection.",
-        ..SUB
-    },
-    Command {
-        name: "setname",
-        arity: 3,
-        since: "2.6.9",
-        summary: "Names this connection.",
-        usage: "connection-name",
-        ..SUB
-    },
-    Command {
-        name: "setinfo",
-        arity: 4,
-        since: "7.2.0",
-        summary: "Tells the server which library talks to it.",
-        usage: "<LIB-NAME libname | LIB-VER libver>",
-        ..SUB
-    },
-    Command {
-        name: "list",
-        arity: -2,
-        since: "2.4.0",
-        complexity: "O(N) where N is the number of client connections",
-        summary: "Lists the connections.",
-        ..ADMIN
-    },
-    Command {
-        name: "kill",
-        arity: -3,
-        since: "2.4.0",
-        complexity: "O(N) where N is the number of client connections",
-        summary: "Closes connections.",
-        ..ADMIN
-    },
-    Command {
-        name: "reply",
-        arity: 3,
-        since: "3.2.0",
-        summary: "Chooses which replies the connection gets.",
-        usage: "<ON | OFF | SKIP>",
-        ..SUB
-    },
-    Command {
-        name: "no-touch",
-        arity: 3,
-        since: "7.2.0",
-        summary: "Chooses whether reads count as uses for eviction.",
-        usage: "<ON | OFF>",
-        ..SUB
-    },
-    Command {
-        name: "unblock",
-        arity: -3,
-        since: "5.0.0",
-        complexity: "O(log N) where N is the number of client connections",
-        summary: "Ends the wait of a blocked connection.",
-        usage: "client-id [TIMEOUT | ERROR]",
-        ..ADMIN
-    },
 ];
 
 fn ping(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
@@ -254,11 +156,13 @@ fn auth(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     Ok(())
 }
 
-fn valid_name(name: &[u8]) -> bool {
+/// Whether a connection may be called so.
+pub fn valid_name(name: &[u8]) -> bool {
     name.iter().all(|byte| (b'!'..=b'~').contains(byte))
 }
 
-const BAD_NAME: Fault =
+/// The name cannot be used.
+pub const BAD_NAME: Fault =
     Fault::text("ERR Client names cannot contain spaces, newlines or special characters.");
 
 fn hello(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
@@ -357,207 +261,16 @@ fn reset(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
     client.name.clear();
     client.reply_mode = ReplyMode::On;
     client.no_touch = false;
+    client.no_evict = false;
+    client.caching = None;
+    if let Some(tracker) = client.tracker.take() {
+        server.tracking.end(&tracker);
+        server.observe();
+    }
+    if std::mem::take(&mut client.monitor) {
+        server.monitors.remove(who);
+    }
     client.authenticated = server.options.read().requirepass.is_empty();
     session.reply().simple("RESET");
-    Ok(())
-}
-
-fn client(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = CLIENT.iter().find(|row| row.name == name) else {
-        return Err(unknown_subcommand(args));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("client|{name}")));
-    }
-    match row.name {
-        "id" => {
-            let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
-            session.reply().integer(id);
-        }
-        "info" => {
-            let line = session.client.describe(session.turn.now) + "\n";
-            session.reply().verbatim(line.as_bytes());
-        }
-        "getname" => {
-            let name = session.client.name.clone();
-            if name.is_empty() { session.reply().null() } else { session.reply().bulk(&name) }
-        }
-        "setname" => {
-            if !valid_name(args.at(2)) {
-                return Err(BAD_NAME);
-            }
-            session.client.name = args.at(2).to_vec();
-            session.reply().ok();
-        }
-        "setinfo" => set_info(session, args)?,
-        "list" => list(session),
-        "kill" => kill(session, args)?,
-        "reply" => reply_mode(session, args)?,
-        "no-touch" => {
-            session.client.no_touch = on_off(args)?;
-            session.reply().ok();
-        }
-        _ => unblock(session, args)?,
-    }
-    Ok(())
-}
-
-fn on_off(args: Args<'_>) -> Result<bool, Fault> {
-    match (args.is(2, "ON"), args.is(2, "OFF")) {
-        (true, _) => Ok(true),
-        (_, true) => Ok(false),
-        _ => Err(Fault::SYNTAX),
-    }
-}
-
-fn set_info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let (name, value) = (args.at(2), args.at(3));
-    let field = if args.is(2, "LIB-NAME") {
-        &mut session.client.lib.0
-    } else if args.is(2, "LIB-VER") {
-        &mut session.client.lib.1
-    } else {
-        let name = String::from_utf8_lossy(name).into_owned();
-        return Err(Fault::new(format!("ERR Unrecognized option '{name}'")));
-    };
-    if !valid_name(value) {
-        let name = String::from_utf8_lossy(name).into_owned();
-        return Err(Fault::new(format!(
-            "ERR {name} cannot contain spaces, newlines or special characters."
-        )));
-    }
-    *field = value.to_vec();
-    session.reply().ok();
-    Ok(())
-}
-
-fn list(session: &mut Session<'_, '_, '_>) {
-    let now = session.turn.now;
-    let mut lines = vec![(session.client.id, session.client.describe(now))];
-    if let Some(others) = &session.others {
-        let clients = others.iter().flat_map(|state| &state.clients);
-        lines.extend(
-            clients.filter_map(|seat| seat.client.as_ref()).map(|c| (c.id, c.describe(now))),
-        );
-    }
-    lines.sort();
-    let mut text = String::new();
-    for (_, line) in lines {
-        text.push_str(&line);
-        text.push('\n');
-    }
-    session.reply().verbatim(text.as_bytes());
-}
-
-fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let old_form = args.len() == 3;
-    let (mut id, mut addr, mut laddr, mut skip_me) = (None, None, None, !old_form);
-    if old_form {
-        addr = Some(args.at(2));
-    } else {
-        let mut at = 2;
-        while at < args.len() {
-            if at + 1 >= args.len() {
-                return Err(Fault::SYNTAX);
-            }
-            if args.is(at, "ID") {
-                let wanted = number::parse_i64(args.at(at + 1)).filter(|id| *id > 0);
-                id = Some(wanted.ok_or(Fault::text("ERR client-id should be greater than 0"))?);
-            } else if args.is(at, "ADDR") {
-                addr = args.get(at + 1);
-            } else if args.is(at, "LADDR") {
-                laddr = args.get(at + 1);
-            } else if args.is(at, "SKIPME") {
-                skip_me = match (args.is(at + 1, "yes"), args.is(at + 1, "no")) {
-                    (true, _) => true,
-                    (_, true) => false,
-                    _ => return Err(Fault::SYNTAX),
-                };
-            } else {
-                return Err(Fault::SYNTAX);
-            }
-            at += 2;
-        }
-    }
-    let fits = |client: &crate::client::Client| {
-        id.is_none_or(|id| i64::try_from(client.id).is_ok_and(|own| own == id))
-            && addr.is_none_or(|addr| client.stream.peer().to_string().as_bytes() == addr)
-            && laddr.is_none_or(|laddr| client.stream.local().as_bytes() == laddr)
-    };
-    let mut killed = 0;
-    if let Some(others) = &mut session.others {
-        for (worker, state) in others.iter_mut().enumerate() {
-            for (at, seat) in state.clients.iter_mut().enumerate() {
-                let generation = seat.generation();
-                if let Some(client) = seat.client.as_mut().filter(|client| fits(client)) {
-                    client.closing = true;
-                    let token = u64::from(generation) << 32 | at as u64;
-                    session.turn.server.post(worker, crate::shared::Letter::Close(token));
-                    killed += 1;
-                }
-            }
-        }
-    }
-    if !skip_me && fits(session.client) {
-        session.client.closing = true;
-        killed += 1;
-    }
-    match (old_form, killed) {
-        (true, 0) => return Err(Fault::text("ERR No such client")),
-        (true, _) => session.reply().ok(),
-        (false, count) => session.reply().integer(count),
-    }
-    Ok(())
-}
-
-fn reply_mode(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    if args.is(2, "ON") {
-        session.client.reply_mode = ReplyMode::On;
-        session.reply().ok();
-    } else if args.is(2, "OFF") {
-        session.client.reply_mode = ReplyMode::Off;
-    } else if args.is(2, "SKIP") {
-        if session.client.reply_mode == ReplyMode::On {
-            session.client.reply_mode = ReplyMode::SkipNext;
-        }
-    } else {
-        return Err(Fault::SYNTAX);
-    }
-    Ok(())
-}
-
-fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let wanted = args.i64(2)?;
-    let error = match (args.len(), args.is(3, "ERROR"), args.is(3, "TIMEOUT")) {
-        (3, ..) | (4, _, true) => false,
-        (4, true, _) => true,
-        _ => {
-            return Err(Fault::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
-        }
-    };
-    let server = session.turn.server;
-    let mut count = 0;
-    if let Some(others) = &session.others {
-        for client in
-            others.iter().flat_map(|state| &state.clients).filter_map(|seat| seat.client.as_ref())
-        {
-            let Some(waiter) = &client.waiting else { continue };
-            if i64::try_from(client.id).is_ok_and(|id| id == wanted) && waiter.end() {
-                server.blocked.remove(waiter);
-                let mut out = Vec::new();
-                let mut reply = Reply::new(&mut out, client.version);
-                if error {
-                    reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                } else {
-                    reply.null_array();
-                }
-                let Address { worker, token } = waiter.address;
-                server.post(worker, crate::shared::Letter::Served(token, out));
-                count += 1;
-            }
-        }
-    }
-    session.reply().integer(count);
     Ok(())
 }

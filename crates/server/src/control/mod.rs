@@ -1,7 +1,11 @@
 //! The server's own commands: connection, server, pub/sub, transactions. A row and a function each, in
 //! the file of their theme; they see the session and, in the exclusive section, everybody's.
 
+pub mod client;
+pub mod command;
 pub mod connection;
+pub mod debug;
+pub mod observe;
 pub mod pubsub;
 pub mod server;
 
@@ -58,9 +62,18 @@ impl ControlCommand {
 
 /// All control commands.
 pub fn commands() -> impl Iterator<Item = &'static ControlCommand> {
-    [connection::COMMANDS, server::COMMANDS, pubsub::COMMANDS, crate::transactions::COMMANDS]
-        .into_iter()
-        .flatten()
+    [
+        connection::COMMANDS,
+        client::COMMANDS,
+        server::COMMANDS,
+        command::COMMANDS,
+        debug::COMMANDS,
+        observe::COMMANDS,
+        pubsub::COMMANDS,
+        crate::transactions::COMMANDS,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// What a RESP2 connection may do while it is subscribed.
@@ -84,4 +97,18 @@ pub fn unknown_subcommand(args: Args<'_>) -> Fault {
     let name = String::from_utf8_lossy(args.at(0)).to_ascii_uppercase();
     let sub: String = String::from_utf8_lossy(args.at(1)).chars().take(128).collect();
     Fault::new(format!("ERR unknown subcommand '{sub}'. Try {name} HELP."))
+}
+
+/// The answer to HELP: the subcommands with their arguments and what they are for.
+pub fn help(session: &mut Session<'_, '_, '_>, command: &Command) {
+    let name = command.name.to_ascii_uppercase();
+    let mut reply = session.reply();
+    reply.array(command.subcommands.len() * 2 + 3);
+    reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
+    for sub in command.subcommands {
+        reply.simple(format!("{} {}", sub.name.to_ascii_uppercase(), sub.usage).trim_end());
+        reply.simple(&format!("    {}", sub.summary));
+    }
+    reply.simple("HELP");
+    reply.simple("    Print this help.");
 }

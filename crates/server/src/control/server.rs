@@ -1,13 +1,11 @@
-//! Server commands: INFO, CONFIG, COMMAND, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
-//! SHUTDOWN, DEBUG, MEMORY USAGE.
+//! Server commands: INFO, CONFIG, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
+//! SHUTDOWN.
 
 use std::fmt::Write as _;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_base::glob;
-use larder_commands::{Args, Begin, Command, Fault, Find, Flags, Group, KeySpec};
-use larder_protocol::reply::Reply;
+use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::DbIndex;
 
 use super::{ControlCommand, Session, unknown_subcommand};
@@ -146,20 +144,6 @@ pub const COMMANDS: &[ControlCommand] = &[
     ),
     ControlCommand::new(
         Command {
-            name: "command",
-            arity: -1,
-            since: "2.8.13",
-            flags: OPEN,
-            categories: &["@connection"],
-            complexity: "O(N) where N is the total number of commands",
-            summary: "Describes the commands.",
-            subcommands: COMMAND,
-            ..BASE
-        },
-        command,
-    ),
-    ControlCommand::new(
-        Command {
             name: "shutdown",
             arity: -1,
             flags: Flags::ADMIN
@@ -172,29 +156,6 @@ pub const COMMANDS: &[ControlCommand] = &[
             ..BASE
         },
         shutdown,
-    ),
-    ControlCommand::exclusive(
-        Command {
-            name: "debug",
-            arity: -2,
-            flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(OPEN).or(Flags::PROTECTED),
-            complexity: "Depends on subcommand.",
-            summary: "For tests.",
-            ..BASE
-        },
-        debug,
-    ),
-    ControlCommand::exclusive(
-        Command {
-            name: "memory",
-            arity: -2,
-            since: "4.0.0",
-            complexity: "Depends on subcommand.",
-            summary: "Asks about memory.",
-            subcommands: MEMORY,
-            ..BASE
-        },
-        memory,
     ),
 ];
 
@@ -225,61 +186,6 @@ const CONFIG: &[Command] = &[
         ..CONFIG_SUB
     },
 ];
-
-const COMMAND_SUB: Command =
-    Command { flags: OPEN, categories: &["@connection"], ..Command::control(Group::Server) };
-const COMMAND: &[Command] = &[
-    Command {
-        name: "count",
-        arity: 2,
-        since: "2.8.13",
-        summary: "Number of commands.",
-        ..COMMAND_SUB
-    },
-    Command {
-        name: "info",
-        arity: -2,
-        since: "2.8.13",
-        summary: "Describes some commands.",
-        usage: "[command-name [command-name ...]]",
-        ..COMMAND_SUB
-    },
-    Command {
-        name: "list",
-        arity: -2,
-        since: "7.0.0",
-        summary: "Names of the commands.",
-        ..COMMAND_SUB
-    },
-    Command {
-        name: "docs",
-        arity: -2,
-        since: "7.0.0",
-        summary: "Documentation of commands.",
-        usage: "[command-name [command-name ...]]",
-        ..COMMAND_SUB
-    },
-    Command {
-        name: "getkeys",
-        arity: -3,
-        since: "2.8.13",
-        summary: "The keys in a request.",
-        usage: "command [arg [arg ...]]",
-        ..COMMAND_SUB
-    },
-];
-
-const MEMORY: &[Command] = &[Command {
-    name: "usage",
-    arity: -3,
-    since: "4.0.0",
-    flags: Flags::READONLY,
-    keys: &[KeySpec::one(2, "RO")],
-    complexity: "O(N) where N is the number of samples.",
-    summary: "Bytes that a key and its value hold.",
-    usage: "key [SAMPLES count]",
-    ..Command::control(Group::Server)
-}];
 
 fn dbsize(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
     let count = session.turn.server.keyspace.len(session.client.db);
@@ -312,6 +218,9 @@ fn flush(session: &mut Session<'_, '_, '_>, args: Args<'_>, all: bool) -> Result
         if !trash.is_empty() {
             std::thread::spawn(move || drop(trash));
         }
+    }
+    if !server.tracking.is_idle() {
+        server.tracking.flushed(server);
     }
     session.reply().ok();
     Ok(())
@@ -383,38 +292,6 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     Ok(())
 }
 
-fn debug(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    if args.is(1, "SLEEP") && args.len() == 3 {
-        let seconds = args.f64(2)?.clamp(0.0, 3600.0);
-        std::thread::sleep(Duration::from_secs_f64(seconds));
-        session.reply().ok();
-        return Ok(());
-    }
-    if args.is(1, "JMAP") || args.is(1, "SET-ACTIVE-EXPIRE") {
-        return Err(Fault::text("ERR this DEBUG subcommand is not supported yet"));
-    }
-    Err(unknown_subcommand(args))
-}
-
-fn memory(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    if !args.is(1, "USAGE") {
-        return Err(unknown_subcommand(args));
-    }
-    if args.len() != 3 && !(args.len() == 5 && args.is(3, "SAMPLES")) {
-        return Err(Fault::SYNTAX);
-    }
-    let server = session.turn.server;
-    let mut view = server.keyspace.view_all(&server.settings, session.client.db, session.turn.now);
-    let usage = view.record(args.at(2)).map(|record| record.memory_usage());
-    drop(view);
-    match usage {
-        // The table's share of a key is about 15 bytes.
-        Some(bytes) => session.reply().count(bytes + 15),
-        None => session.reply().null(),
-    }
-    Ok(())
-}
-
 fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
     let Some(row) = CONFIG.iter().find(|row| row.name == name) else {
@@ -429,6 +306,7 @@ fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
         _ => {
             *session.turn.stats = Stats::default();
             session.turn.commands.fill(CommandStats::default());
+            session.turn.server.errors.lock().clear();
             for state in session.others.iter_mut().flat_map(|others| others.iter_mut()) {
                 state.stats = Stats::default();
                 state.commands.fill(CommandStats::default());
@@ -465,6 +343,16 @@ const MUTABLE: &[&str] = &[
     "tcp-keepalive",
     "maxmemory",
     "protected-mode",
+    "notify-keyspace-events",
+    "latency-monitor-threshold",
+    "slowlog-log-slower-than",
+    "slowlog-max-len",
+    "commandlog-execution-slower-than",
+    "commandlog-slow-execution-max-len",
+    "commandlog-request-larger-than",
+    "commandlog-large-request-max-len",
+    "commandlog-reply-larger-than",
+    "commandlog-large-reply-max-len",
     "save",
     "appendonly",
 ];
@@ -494,11 +382,8 @@ fn config_set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), F
         let value = String::from_utf8_lossy(value).into_owned();
         fresh.set(&name, &[value]).map_err(|reason| refuse(&reason))?;
     }
-    server
-        .maxmemory
-        .store(usize::try_from(fresh.maxmemory).unwrap_or(usize::MAX), Ordering::Release);
-    server.protected.store(!fresh.requirepass.is_empty(), Ordering::Release);
     *server.options.write() = fresh;
+    server.apply();
     session.reply().ok();
     Ok(())
 }
@@ -518,6 +403,7 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
             sum.calls += one.calls;
             sum.failed += one.failed;
             sum.rejected += one.rejected;
+            sum.usec += one.usec;
         }
     }
     let sections: Vec<String> =
@@ -528,6 +414,7 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
         all || (usual && by_default) || sections.iter().any(|s| s == name)
     };
     let mut text = String::new();
+    let tracked = server.tracking.figures();
     let now = session.turn.now;
     let uptime = now.since(server.started) / 1000;
     let options = server.options.read().clone();
@@ -558,7 +445,7 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     });
     section("Clients", true, &|t| {
         write!(t, "connected_clients:{clients}\r\nmaxclients:{}\r\n", options.maxclients)?;
-        write!(t, "blocked_clients:{blocked}\r\n")
+        write!(t, "blocked_clients:{blocked}\r\ntracking_clients:{}\r\n", tracked.0)
     });
     section("Memory", true, &|t| {
         let used = (server.memory.used)();
@@ -589,7 +476,8 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
         )?;
         write!(t, "rejected_connections:{}\r\nexpired_keys:{}\r\n", stats.rejected, stats.expired)?;
         write!(t, "evicted_keys:0\r\nkeyspace_hits:{}\r\n", stats.hits)?;
-        write!(t, "keyspace_misses:{}\r\ntotal_error_replies:{}\r\n", stats.misses, stats.errors)
+        write!(t, "keyspace_misses:{}\r\ntotal_error_replies:{}\r\n", stats.misses, stats.errors)?;
+        write!(t, "tracking_total_keys:{}\r\ntracking_total_items:{}\r\n", tracked.1, tracked.2)
     });
     section("Replication", true, &|t| {
         write!(t, "role:master\r\nconnected_slaves:0\r\nmaster_replid:{}\r\n", server.run_id)?;
@@ -597,10 +485,21 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     });
     section("Commandstats", false, &|t| {
         for entry in server.registry.iter() {
-            if let Some(one) = commands.get(entry.number).filter(|one| one.calls > 0) {
-                let name = entry.command.name;
-                write!(t, "cmdstat_{name}:calls={},failed_calls={}\r\n", one.calls, one.failed)?;
+            let used = |one: &&CommandStats| one.calls > 0 || one.rejected > 0;
+            if let Some(one) = commands.get(entry.number).filter(used) {
+                let per_call = one.usec as f64 / one.calls.max(1) as f64;
+                write!(
+                    t,
+                    "cmdstat_{}:calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}\r\n",
+                    entry.command.name, one.calls, one.usec, one.rejected, one.failed
+                )?;
             }
+        }
+        Ok(())
+    });
+    section("Errorstats", true, &|t| {
+        for (code, count) in server.errors.lock().iter() {
+            write!(t, "errorstat_{code}:count={count}\r\n")?;
         }
         Ok(())
     });
@@ -621,227 +520,9 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
 }
 
 /// Resident bytes of this process, from /proc; 0 where there is none.
-fn resident_bytes() -> usize {
+pub fn resident_bytes() -> usize {
     const PAGE: usize = 4096;
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages = statm.split_whitespace().nth(1).and_then(|field| field.parse::<usize>().ok());
     pages.unwrap_or(0).saturating_mul(PAGE)
-}
-
-fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let registry = &session.turn.server.registry;
-    let mut all: Vec<&'static Command> = registry.iter().map(|entry| entry.command).collect();
-    all.sort_by_key(|command| command.name);
-    if args.len() == 1 {
-        let mut reply = session.reply();
-        reply.array(all.len());
-        for command in all {
-            describe(&mut reply, "", command);
-        }
-        return Ok(());
-    }
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = COMMAND.iter().find(|row| row.name == name) else {
-        return Err(unknown_subcommand(args));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("command|{name}")));
-    }
-    let find = |name: &[u8]| registry.find(name).map(|entry| entry.command);
-    match row.name {
-        "count" => session.reply().count(all.len()),
-        "list" => {
-            if args.len() > 2 {
-                return Err(Fault::text("ERR COMMAND LIST filters are not supported yet"));
-            }
-            let mut reply = session.reply();
-            reply.array(all.len());
-            for command in all {
-                reply.bulk(command.name.as_bytes());
-            }
-        }
-        "info" => {
-            let mut reply = session.reply();
-            if args.len() == 2 {
-                reply.array(all.len());
-                for command in all {
-                    describe(&mut reply, "", command);
-                }
-            } else {
-                reply.array(args.len() - 2);
-                for name in args.from(2) {
-                    match find(name) {
-                        Some(command) => describe(&mut reply, "", command),
-                        None => reply.null_array(),
-                    }
-                }
-            }
-        }
-        "docs" => {
-            let chosen: Vec<&Command> = if args.len() == 2 {
-                all
-            } else {
-                args.from(2).iter().filter_map(|name| find(name)).collect()
-            };
-            let mut reply = session.reply();
-            reply.map(chosen.len());
-            for command in chosen {
-                document(&mut reply, "", command);
-            }
-        }
-        _ => return getkeys(session, args),
-    }
-    Ok(())
-}
-
-fn getkeys(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let Some(entry) = session.turn.server.registry.find(args.at(2)) else {
-        return Err(Fault::text("ERR Invalid command specified"));
-    };
-    let inner = Args::new(args.from(2));
-    if entry.command.keys.is_empty() {
-        return Err(Fault::text("ERR The command has no key arguments"));
-    }
-    if !entry.command.fits(inner.len()) {
-        return Err(Fault::text("ERR Invalid number of arguments specified for command"));
-    }
-    let mut positions = Vec::new();
-    entry.command.key_positions(inner, |at| positions.push(at));
-    if positions.is_empty() {
-        return Err(Fault::text("ERR Invalid arguments specified for command"));
-    }
-    let mut reply = session.reply();
-    reply.array(positions.len());
-    for at in positions {
-        reply.bulk(inner.at(at));
-    }
-    Ok(())
-}
-
-/// The ten fields of COMMAND INFO.
-fn describe(reply: &mut Reply<'_>, parent: &str, command: &Command) {
-    let name = full_name(parent, command);
-    reply.array(10);
-    reply.bulk(name.as_bytes());
-    reply.integer(command.arity.into());
-    let mut flags: Vec<&str> = command.flags.names().collect();
-    if command.has_movable_keys() && !flags.contains(&"movablekeys") {
-        flags.push("movablekeys");
-    }
-    reply.set(flags.len());
-    for flag in flags {
-        reply.simple(flag);
-    }
-    let (first, last, step) = command.key_range();
-    reply.integer(first.into());
-    reply.integer(last.into());
-    reply.integer(step.into());
-    let categories = command.all_categories();
-    reply.set(categories.len());
-    for category in categories {
-        reply.simple(category);
-    }
-    reply.array(command.tips.len());
-    for tip in command.tips {
-        reply.bulk(tip.as_bytes());
-    }
-    reply.array(command.keys.len());
-    for spec in command.keys {
-        describe_keys(reply, spec);
-    }
-    reply.array(command.subcommands.len());
-    for sub in command.subcommands {
-        describe(reply, command.name, sub);
-    }
-}
-
-fn full_name(parent: &str, command: &Command) -> String {
-    if parent.is_empty() { command.name.to_owned() } else { format!("{parent}|{}", command.name) }
-}
-
-fn describe_keys(reply: &mut Reply<'_>, spec: &KeySpec) {
-    let number = |reply: &mut Reply<'_>, name: &str, value: i32| {
-        reply.bulk(name.as_bytes());
-        reply.integer(value.into());
-    };
-    reply.map(3);
-    reply.bulk(b"flags");
-    let flags: Vec<&str> = spec.flags.split_whitespace().collect();
-    reply.set(flags.len());
-    for flag in flags {
-        reply.simple(flag);
-    }
-    reply.bulk(b"begin_search");
-    reply.map(2);
-    reply.bulk(b"type");
-    match spec.begin {
-        Begin::Index(at) => {
-            reply.bulk(b"index");
-            reply.bulk(b"spec");
-            reply.map(1);
-            number(reply, "index", at);
-        }
-        Begin::Keyword(word, from) => {
-            reply.bulk(b"keyword");
-            reply.bulk(b"spec");
-            reply.map(2);
-            reply.bulk(b"keyword");
-            reply.bulk(word.as_bytes());
-            number(reply, "startfrom", from);
-        }
-        Begin::Unknown => {
-            reply.bulk(b"unknown");
-            reply.bulk(b"spec");
-            reply.map(0);
-        }
-    }
-    reply.bulk(b"find_keys");
-    reply.map(2);
-    reply.bulk(b"type");
-    match spec.find {
-        Find::Range { last, step, limit } => {
-            reply.bulk(b"range");
-            reply.bulk(b"spec");
-            reply.map(3);
-            number(reply, "lastkey", last);
-            number(reply, "keystep", step);
-            number(reply, "limit", limit);
-        }
-        Find::KeyNum { index, first, step } => {
-            reply.bulk(b"keynum");
-            reply.bulk(b"spec");
-            reply.map(3);
-            number(reply, "keynumidx", index);
-            number(reply, "firstkey", first);
-            number(reply, "keystep", step);
-        }
-        Find::Unknown => {
-            reply.bulk(b"unknown");
-            reply.bulk(b"spec");
-            reply.map(0);
-        }
-    }
-}
-
-/// One entry of COMMAND DOCS.
-fn document(reply: &mut Reply<'_>, parent: &str, command: &Command) {
-    reply.bulk(full_name(parent, command).as_bytes());
-    let subs = command.subcommands;
-    reply.map(if subs.is_empty() { 4 } else { 5 });
-    for (name, value) in [
-        ("summary", command.summary),
-        ("since", command.since),
-        ("group", command.group.name()),
-        ("complexity", command.complexity),
-    ] {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
-    }
-    if !subs.is_empty() {
-        reply.bulk(b"subcommands");
-        reply.map(subs.len());
-        for sub in subs {
-            document(reply, command.name, sub);
-        }
-    }
 }

@@ -1,0 +1,710 @@
+//! CLIENT and its subcommands: what connections are, and what one may do to others. Runs in the
+//! exclusive section, so that it sees all of them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use larder_base::number;
+use larder_commands::{Args, Command, Fault, Flags, Group};
+use larder_protocol::reply::Reply;
+
+use super::connection::{BAD_NAME, valid_name};
+use super::{ControlCommand, Session, unknown_subcommand};
+use crate::client::{Client, ReplyMode};
+use crate::pubsub::Address;
+use crate::tracking::{Mode, Tracker};
+
+/// The row.
+pub const COMMANDS: &[ControlCommand] = &[ControlCommand::exclusive(
+    Command {
+        name: "client",
+        arity: -2,
+        since: "2.4.0",
+        complexity: "Depends on subcommand.",
+        summary: "Asks about connections and changes them.",
+        subcommands: CLIENT,
+        ..Command::control(Group::Connection)
+    },
+    client,
+)];
+
+const SUB: Command = Command {
+    flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE),
+    ..Command::control(Group::Connection)
+};
+
+const ADMIN: Command = Command {
+    flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
+    ..Command::control(Group::Connection)
+};
+
+const CLIENT: &[Command] = &[
+    Command {
+        name: "caching",
+        arity: 3,
+        since: "6.0.0",
+        summary: "Chooses whether the keys of the next command are tracked.",
+        usage: "<YES | NO>",
+        ..SUB
+    },
+    Command {
+        name: "getname",
+        arity: 2,
+        since: "2.6.9",
+        summary: "Name of this connection.",
+        ..SUB
+    },
+    Command {
+        name: "getredir",
+        arity: 2,
+        since: "6.0.0",
+        summary: "Where invalidations of this connection go.",
+        ..SUB
+    },
+    Command { name: "id", arity: 2, since: "5.0.0", summary: "Number of this connection.", ..SUB },
+    Command {
+        name: "info",
+        arity: 2,
+        since: "6.2.0",
+        summary: "Describes this connection.",
+        ..SUB
+    },
+    Command {
+        name: "kill",
+        arity: -3,
+        since: "2.4.0",
+        complexity: "O(N) where N is the number of client connections",
+        summary: "Closes connections.",
+        usage: "<ip:port | <[ID client-id] | [TYPE type] | [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] | [MAXAGE seconds] ...>>",
+        ..ADMIN
+    },
+    Command {
+        name: "list",
+        arity: -2,
+        since: "2.4.0",
+        complexity: "O(N) where N is the number of client connections",
+        summary: "Lists the connections.",
+        usage: "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
+        ..ADMIN
+    },
+    Command {
+        name: "no-evict",
+        arity: 3,
+        since: "7.0.0",
+        summary: "Chooses whether this connection is spared when memory for connections runs out.",
+        usage: "<ON | OFF>",
+        ..ADMIN
+    },
+    Command {
+        name: "no-touch",
+        arity: 3,
+        since: "7.2.0",
+        summary: "Chooses whether reads count as uses for eviction.",
+        usage: "<ON | OFF>",
+        ..SUB
+    },
+    Command {
+        name: "pause",
+        arity: -3,
+        since: "2.9.50",
+        summary: "Holds commands back for a time.",
+        usage: "timeout [WRITE | ALL]",
+        ..ADMIN
+    },
+    Command {
+        name: "reply",
+        arity: 3,
+        since: "3.2.0",
+        summary: "Chooses which replies the connection gets.",
+        usage: "<ON | OFF | SKIP>",
+        ..SUB
+    },
+    Command {
+        name: "setinfo",
+        arity: 4,
+        since: "7.2.0",
+        summary: "Tells the server which library talks to it.",
+        usage: "<LIB-NAME libname | LIB-VER libver>",
+        ..SUB
+    },
+    Command {
+        name: "setname",
+        arity: 3,
+        since: "2.6.9",
+        summary: "Names this connection.",
+        usage: "connection-name",
+        ..SUB
+    },
+    Command {
+        name: "tracking",
+        arity: -3,
+        since: "6.0.0",
+        complexity: "O(1). Some options may introduce additional complexity.",
+        summary: "Chooses whether the server tells when keys change that this connection caches.",
+        usage: "<ON | OFF> [REDIRECT client-id] [PREFIX prefix [PREFIX prefix ...]] [BCAST] [OPTIN] [OPTOUT] [NOLOOP]",
+        ..SUB
+    },
+    Command {
+        name: "trackinginfo",
+        arity: 2,
+        since: "6.2.0",
+        summary: "How this connection tracks keys.",
+        ..SUB
+    },
+    Command {
+        name: "unblock",
+        arity: -3,
+        since: "5.0.0",
+        complexity: "O(log N) where N is the number of client connections",
+        summary: "Ends the wait of a blocked connection.",
+        usage: "client-id [TIMEOUT | ERROR]",
+        ..ADMIN
+    },
+    Command {
+        name: "unpause",
+        arity: 2,
+        since: "6.2.0",
+        complexity: "O(N) Where N is the number of paused clients",
+        summary: "Lets commands go on.",
+        ..ADMIN
+    },
+];
+
+fn client(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
+    let Some(row) = CLIENT.iter().find(|row| row.name == name) else {
+        return Err(unknown_subcommand(args));
+    };
+    if !row.fits(args.len()) {
+        return Err(Fault::arity(&format!("client|{name}")));
+    }
+    match row.name {
+        "id" => {
+            let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
+            session.reply().integer(id);
+        }
+        "info" => {
+            let line = session.client.describe(session.turn.now) + "\n";
+            session.reply().verbatim(line.as_bytes());
+        }
+        "getname" => {
+            let name = session.client.name.clone();
+            if name.is_empty() { session.reply().null() } else { session.reply().bulk(&name) }
+        }
+        "setname" => {
+            if !valid_name(args.at(2)) {
+                return Err(BAD_NAME);
+            }
+            session.client.name = args.at(2).to_vec();
+            session.reply().ok();
+        }
+        "setinfo" => set_info(session, args)?,
+        "list" => list(session, args)?,
+        "no-evict" => {
+            session.client.no_evict = on_off(args)?;
+            session.reply().ok();
+        }
+        "pause" => pause(session, args)?,
+        "unpause" => {
+            *session.turn.server.pause.lock() = None;
+            session.turn.server.paused.store(false, Ordering::Release);
+            session.reply().ok();
+        }
+        "tracking" => tracking(session, args)?,
+        "trackinginfo" => tracking_info(session),
+        "caching" => caching(session, args)?,
+        "getredir" => {
+            let redirect = match &session.client.tracker {
+                None => -1,
+                Some(tracker) => tracker.redirect.map_or(0, |(id, _)| to_i64(id)),
+            };
+            session.reply().integer(redirect);
+        }
+        "kill" => kill(session, args)?,
+        "reply" => reply_mode(session, args)?,
+        "no-touch" => {
+            session.client.no_touch = on_off(args)?;
+            session.reply().ok();
+        }
+        _ => unblock(session, args)?,
+    }
+    Ok(())
+}
+
+fn on_off(args: Args<'_>) -> Result<bool, Fault> {
+    match (args.is(2, "ON"), args.is(2, "OFF")) {
+        (true, _) => Ok(true),
+        (_, true) => Ok(false),
+        _ => Err(Fault::SYNTAX),
+    }
+}
+
+fn set_info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let (name, value) = (args.at(2), args.at(3));
+    let field = if args.is(2, "LIB-NAME") {
+        &mut session.client.lib.0
+    } else if args.is(2, "LIB-VER") {
+        &mut session.client.lib.1
+    } else {
+        let name = String::from_utf8_lossy(name).into_owned();
+        return Err(Fault::new(format!("ERR Unrecognized option '{name}'")));
+    };
+    if !valid_name(value) {
+        let name = String::from_utf8_lossy(name).into_owned();
+        return Err(Fault::new(format!(
+            "ERR {name} cannot contain spaces, newlines or special characters."
+        )));
+    }
+    *field = value.to_vec();
+    session.reply().ok();
+    Ok(())
+}
+
+/// The `TYPE` of CLIENT LIST and CLIENT KILL.
+fn kind_of(name: &[u8]) -> Result<&'static str, Fault> {
+    for known in ["normal", "pubsub", "master", "replica"] {
+        if name.eq_ignore_ascii_case(known.as_bytes()) {
+            return Ok(known);
+        }
+    }
+    if name.eq_ignore_ascii_case(b"slave") {
+        return Ok("replica");
+    }
+    let name = String::from_utf8_lossy(name).into_owned();
+    Err(Fault::new(format!("ERR Unknown client type '{name}'")))
+}
+
+fn list(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let (mut kind, mut ids) = (None, None);
+    if args.len() == 4 && args.is(2, "TYPE") {
+        kind = Some(kind_of(args.at(3))?);
+    } else if args.len() > 3 && args.is(2, "ID") {
+        let mut wanted = Vec::new();
+        for at in 3..args.len() {
+            wanted.push(args.i64(at).map_err(|_| Fault::text("ERR Invalid client ID"))?);
+        }
+        ids = Some(wanted);
+    } else if args.len() != 2 {
+        return Err(Fault::SYNTAX);
+    }
+    let now = session.turn.now;
+    let own = &*session.client;
+    let others = session.others.iter().flat_map(|others| others.iter());
+    let others = others.flat_map(|state| &state.clients).filter_map(|seat| seat.client.as_deref());
+    let mut chosen: Vec<&Client> = std::iter::once(own)
+        .chain(others)
+        .filter(|client| kind.is_none_or(|kind| client.kind() == kind))
+        .filter(|client| ids.as_ref().is_none_or(|ids| ids.contains(&to_i64(client.id))))
+        .collect();
+    chosen.sort_by_key(|client| client.id);
+    let mut text = String::new();
+    for client in chosen {
+        text.push_str(&client.describe(now));
+        text.push('\n');
+    }
+    session.reply().verbatim(text.as_bytes());
+    Ok(())
+}
+
+/// What CLIENT KILL is to close.
+#[derive(Default)]
+struct Victims<'a> {
+    id: Option<i64>,
+    addr: Option<&'a [u8]>,
+    laddr: Option<&'a [u8]>,
+    kind: Option<&'static str>,
+    stranger: bool,
+    age_s: Option<i64>,
+    skip_me: bool,
+}
+
+impl<'a> Victims<'a> {
+    fn parse(args: Args<'a>) -> Result<Victims<'a>, Fault> {
+        if args.len() == 3 {
+            return Ok(Victims { addr: args.get(2), ..Victims::default() });
+        }
+        let mut victims = Victims { skip_me: true, ..Victims::default() };
+        for at in (2..args.len()).step_by(2) {
+            let Some(value) = args.get(at + 1) else { return Err(Fault::SYNTAX) };
+            if args.is(at, "ID") {
+                let wanted = number::parse_i64(value).filter(|id| *id > 0);
+                let wanted = wanted.ok_or(Fault::text("ERR client-id should be greater than 0"))?;
+                victims.id = Some(wanted);
+            } else if args.is(at, "TYPE") {
+                victims.kind = Some(kind_of(value)?);
+            } else if args.is(at, "USER") {
+                victims.stranger = value != b"default";
+                if victims.stranger {
+                    let name = String::from_utf8_lossy(value).into_owned();
+                    return Err(Fault::new(format!("ERR No such user '{name}'")));
+                }
+            } else if args.is(at, "ADDR") {
+                victims.addr = Some(value);
+            } else if args.is(at, "LADDR") {
+                victims.laddr = Some(value);
+            } else if args.is(at, "MAXAGE") {
+                let age = number::parse_i64(value)
+                    .ok_or(Fault::text("ERR maxage is not an integer or out of range"))?;
+                victims.age_s = Some(age);
+            } else if args.is(at, "SKIPME") {
+                victims.skip_me = match (args.is(at + 1, "yes"), args.is(at + 1, "no")) {
+                    (true, _) => true,
+                    (_, true) => false,
+                    _ => return Err(Fault::SYNTAX),
+                };
+            } else {
+                return Err(Fault::SYNTAX);
+            }
+        }
+        Ok(victims)
+    }
+
+    fn has(&self, client: &Client, now: larder_base::time::Millis) -> bool {
+        self.id.is_none_or(|id| to_i64(client.id) == id)
+            && self.kind.is_none_or(|kind| client.kind() == kind)
+            && self.addr.is_none_or(|addr| client.stream.peer().to_string().as_bytes() == addr)
+            && self.laddr.is_none_or(|laddr| client.stream.local().as_bytes() == laddr)
+            && self.age_s.is_none_or(|age| now.since(client.since) / 1000 >= age)
+    }
+}
+
+fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let old_form = args.len() == 3;
+    let victims = Victims::parse(args)?;
+    let now = session.turn.now;
+    let mut killed = 0;
+    if let Some(others) = &mut session.others {
+        for (worker, state) in others.iter_mut().enumerate() {
+            for (at, seat) in state.clients.iter_mut().enumerate() {
+                let generation = seat.generation();
+                if let Some(client) =
+                    seat.client.as_mut().filter(|c| !c.closing && victims.has(c, now))
+                {
+                    client.closing = true;
+                    let token = u64::from(generation) << 32 | at as u64;
+                    session.turn.server.post(worker, crate::shared::Letter::Close(token));
+                    killed += 1;
+                }
+            }
+        }
+    }
+    if !victims.skip_me && victims.has(session.client, now) {
+        session.client.closing = true;
+        killed += 1;
+    }
+    match (old_form, killed) {
+        (true, 0) => return Err(Fault::text("ERR No such client")),
+        (true, _) => session.reply().ok(),
+        (false, count) => session.reply().integer(count),
+    }
+    Ok(())
+}
+
+fn to_i64(id: u64) -> i64 {
+    i64::try_from(id).unwrap_or(i64::MAX)
+}
+
+fn pause(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let only_writes = match (args.len(), args.is(3, "WRITE"), args.is(3, "ALL")) {
+        (3, ..) | (4, _, true) => false,
+        (4, true, _) => true,
+        _ => return Err(Fault::text("ERR CLIENT PAUSE mode must be WRITE or ALL")),
+    };
+    let wanted =
+        args.i64(2).map_err(|_| Fault::text("ERR timeout is not an integer or out of range"))?;
+    if wanted < 0 {
+        return Err(Fault::text("ERR timeout is negative"));
+    }
+    let server = session.turn.server;
+    let mut until = session.turn.now.saturating_add(wanted);
+    let mut mode = only_writes;
+    let mut pause = server.pause.lock();
+    // A pause that lasts longer, or holds more back, is not weakened by another.
+    if let Some((running, weaker)) = *pause
+        && running > session.turn.now
+    {
+        until = until.max(running);
+        mode = mode && weaker;
+    }
+    *pause = Some((until, mode));
+    drop(pause);
+    server.paused.store(true, Ordering::Release);
+    session.reply().ok();
+    Ok(())
+}
+
+/// Where the connection of a number is.
+fn address_of(session: &Session<'_, '_, '_>, id: i64) -> Option<Address> {
+    if to_i64(session.client.id) == id {
+        return Some(Address { worker: session.turn.worker, token: session.token });
+    }
+    for (worker, state) in session.others.iter().flat_map(|others| others.iter()).enumerate() {
+        for (at, seat) in state.clients.iter().enumerate() {
+            if seat.client.as_ref().is_some_and(|client| to_i64(client.id) == id) {
+                return Some(Address {
+                    worker,
+                    token: u64::from(seat.generation()) << 32 | at as u64,
+                });
+            }
+        }
+    }
+    None
+}
+
+/// Options of CLIENT TRACKING.
+#[derive(Default)]
+struct Wishes {
+    redirect: Option<(u64, Address)>,
+    prefixes: Vec<Vec<u8>>,
+    broadcast: bool,
+    opt_in: bool,
+    opt_out: bool,
+    noloop: bool,
+}
+
+fn wishes(session: &Session<'_, '_, '_>, args: Args<'_>) -> Result<Wishes, Fault> {
+    let mut wishes = Wishes::default();
+    let mut at = 3;
+    while at < args.len() {
+        let value = args.get(at + 1);
+        if args.is(at, "REDIRECT") && value.is_some() {
+            if wishes.redirect.is_some() {
+                return Err(Fault::text("ERR A client can only redirect to a single other client"));
+            }
+            let id = args.i64(at + 1)?;
+            let target = address_of(session, id)
+                .ok_or(Fault::text("ERR The client ID you want redirect to does not exist"))?;
+            wishes.redirect = Some((u64::try_from(id).unwrap_or(0), target));
+            at += 1;
+        } else if args.is(at, "BCAST") {
+            wishes.broadcast = true;
+        } else if args.is(at, "OPTIN") {
+            wishes.opt_in = true;
+        } else if args.is(at, "OPTOUT") {
+            wishes.opt_out = true;
+        } else if args.is(at, "NOLOOP") {
+            wishes.noloop = true;
+        } else if let (true, Some(prefix)) = (args.is(at, "PREFIX"), value) {
+            wishes.prefixes.push(prefix.to_vec());
+            at += 1;
+        } else {
+            return Err(Fault::SYNTAX);
+        }
+        at += 1;
+    }
+    Ok(wishes)
+}
+
+fn tracking(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let mut wishes = wishes(session, args)?;
+    let server = session.turn.server;
+    if args.is(2, "OFF") {
+        if let Some(tracker) = session.client.tracker.take() {
+            server.tracking.end(&tracker);
+            server.observe();
+        }
+        session.client.caching = None;
+        session.reply().ok();
+        return Ok(());
+    }
+    if !args.is(2, "ON") {
+        return Err(Fault::SYNTAX);
+    }
+    if !wishes.broadcast && !wishes.prefixes.is_empty() {
+        return Err(Fault::text("ERR PREFIX option requires BCAST mode to be enabled"));
+    }
+    if (wishes.opt_in || wishes.opt_out) && wishes.broadcast {
+        return Err(Fault::text("ERR OPTIN and OPTOUT are not compatible with BCAST"));
+    }
+    if wishes.opt_in && wishes.opt_out {
+        return Err(Fault::text("ERR You can't specify both OPTIN mode and OPTOUT mode"));
+    }
+    let mode = match (wishes.broadcast, wishes.opt_in, wishes.opt_out) {
+        (true, ..) => Mode::Broadcast,
+        (_, true, _) => Mode::OptIn,
+        (_, _, true) => Mode::OptOut,
+        _ => Mode::Read,
+    };
+    if let Some(old) = &session.client.tracker {
+        if (old.mode == Mode::Broadcast) != wishes.broadcast {
+            return Err(Fault::text(
+                "ERR You can't switch BCAST mode on/off before disabling tracking for this client, and \
+                 then re-enabling it with a different mode.",
+            ));
+        }
+        if (old.mode == Mode::OptIn && wishes.opt_out)
+            || (old.mode == Mode::OptOut && wishes.opt_in)
+        {
+            return Err(Fault::text(
+                "ERR You can't switch OPTIN/OPTOUT mode before disabling tracking for this client, and \
+                 then re-enabling it with a different mode.",
+            ));
+        }
+        let mut prefixes = old.prefixes.clone();
+        prefixes.retain(|prefix| !wishes.prefixes.contains(prefix));
+        check_prefixes(&wishes.prefixes, &prefixes)?;
+        wishes.prefixes.splice(0..0, prefixes);
+    } else {
+        check_prefixes(&wishes.prefixes, &[])?;
+    }
+    let tracker = Arc::new(Tracker {
+        owner: Address { worker: session.turn.worker, token: session.token },
+        id: session.client.id,
+        redirect: wishes.redirect,
+        mode,
+        noloop: wishes.noloop,
+        prefixes: wishes.prefixes,
+        ended: AtomicBool::new(false),
+        broken: AtomicBool::new(false),
+    });
+    server.tracking.begin(Arc::clone(&tracker));
+    if let Some(old) = session.client.tracker.replace(tracker) {
+        server.tracking.end(&old);
+    }
+    server.observe();
+    session.reply().ok();
+    Ok(())
+}
+
+/// Prefixes of one connection must not overlap: it would be told twice.
+fn check_prefixes(fresh: &[Vec<u8>], old: &[Vec<u8>]) -> Result<(), Fault> {
+    let overlap = |a: &[u8], b: &[u8]| a.starts_with(b) || b.starts_with(a);
+    for (at, prefix) in fresh.iter().enumerate() {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if let Some(other) = old.iter().find(|other| overlap(prefix, other)) {
+            return Err(Fault::new(format!(
+                "ERR Prefix '{}' overlaps with an existing prefix '{}'. Prefixes for a single client must not overlap.",
+                text(prefix),
+                text(other)
+            )));
+        }
+        if let Some(other) = fresh.iter().skip(at + 1).find(|other| overlap(prefix, other)) {
+            return Err(Fault::new(format!(
+                "ERR Prefix '{}' overlaps with another provided prefix '{}'. Prefixes for a single client must not overlap.",
+                text(prefix),
+                text(other)
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn tracking_info(session: &mut Session<'_, '_, '_>) {
+    let tracker = session.client.tracker.clone();
+    let caching = session.client.caching;
+    let mut flags = Vec::new();
+    match &tracker {
+        None => flags.push("off"),
+        Some(tracker) => {
+            flags.push("on");
+            match tracker.mode {
+                Mode::Read => {}
+                Mode::Broadcast => flags.push("bcast"),
+                Mode::OptIn => flags.push("optin"),
+                Mode::OptOut => flags.push("optout"),
+            }
+            match (tracker.mode, caching) {
+                (Mode::OptIn, Some(true)) => flags.push("caching-yes"),
+                (Mode::OptOut, Some(false)) => flags.push("caching-no"),
+                _ => {}
+            }
+            if tracker.noloop {
+                flags.push("noloop");
+            }
+            if tracker.broken.load(Ordering::Acquire) {
+                flags.push("broken_redirect");
+            }
+        }
+    }
+    let mut reply = session.reply();
+    reply.map(3);
+    reply.bulk(b"flags");
+    reply.set(flags.len());
+    flags.iter().for_each(|flag| reply.bulk(flag.as_bytes()));
+    reply.bulk(b"redirect");
+    reply.integer(match &tracker {
+        None => -1,
+        Some(tracker) => tracker.redirect.map_or(0, |(id, _)| to_i64(id)),
+    });
+    reply.bulk(b"prefixes");
+    let prefixes = tracker.as_ref().map_or(&[][..], |tracker| &tracker.prefixes);
+    reply.array(prefixes.len());
+    prefixes.iter().for_each(|prefix| reply.bulk(prefix));
+}
+
+fn caching(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let Some(mode) = session.client.tracker.as_ref().map(|tracker| tracker.mode) else {
+        return Err(Fault::text(
+            "ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or \
+             OPTOUT mode enabled",
+        ));
+    };
+    session.client.caching = match (args.is(2, "YES"), args.is(2, "NO"), mode) {
+        (true, _, Mode::OptIn) => Some(true),
+        (_, true, Mode::OptOut) => Some(false),
+        (true, ..) => {
+            return Err(Fault::text(
+                "ERR CLIENT CACHING YES is only valid when tracking is enabled in OPTIN mode.",
+            ));
+        }
+        (_, true, _) => {
+            return Err(Fault::text(
+                "ERR CLIENT CACHING NO is only valid when tracking is enabled in OPTOUT mode.",
+            ));
+        }
+        _ => return Err(Fault::SYNTAX),
+    };
+    session.reply().ok();
+    Ok(())
+}
+
+fn reply_mode(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if args.is(2, "ON") {
+        session.client.reply_mode = ReplyMode::On;
+        session.reply().ok();
+    } else if args.is(2, "OFF") {
+        session.client.reply_mode = ReplyMode::Off;
+    } else if args.is(2, "SKIP") {
+        if session.client.reply_mode == ReplyMode::On {
+            session.client.reply_mode = ReplyMode::SkipNext;
+        }
+    } else {
+        return Err(Fault::SYNTAX);
+    }
+    Ok(())
+}
+
+fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let wanted = args.i64(2)?;
+    let error = match (args.len(), args.is(3, "ERROR"), args.is(3, "TIMEOUT")) {
+        (3, ..) | (4, _, true) => false,
+        (4, true, _) => true,
+        _ => {
+            return Err(Fault::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
+        }
+    };
+    let server = session.turn.server;
+    let mut count = 0;
+    if let Some(others) = &session.others {
+        for client in
+            others.iter().flat_map(|state| &state.clients).filter_map(|seat| seat.client.as_ref())
+        {
+            let Some(waiter) = &client.waiting else { continue };
+            if i64::try_from(client.id).is_ok_and(|id| id == wanted) && waiter.end() {
+                server.blocked.remove(waiter);
+                let mut out = Vec::new();
+                let mut reply = Reply::new(&mut out, client.version);
+                if error {
+                    reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
+                } else {
+                    reply.null_array();
+                }
+                let Address { worker, token } = waiter.address;
+                server.post(worker, crate::shared::Letter::Served(token, out));
+                count += 1;
+            }
+        }
+    }
+    session.reply().integer(count);
+    Ok(())
+}

@@ -1,0 +1,286 @@
+//! COMMAND and its subcommands: everything about commands follows from their rows.
+
+use larder_commands::{Args, Begin, Command, Fault, Find, Flags, Group, KeySpec};
+use larder_protocol::reply::Reply;
+
+use super::{ControlCommand, Session, unknown_subcommand};
+
+const BASE: Command = Command { ..Command::control(Group::Server) };
+const OPEN: Flags = Flags::LOADING.or(Flags::STALE);
+
+/// The rows.
+pub const COMMANDS: &[ControlCommand] = &[ControlCommand::new(
+    Command {
+        name: "command",
+        arity: -1,
+        since: "2.8.13",
+        flags: OPEN,
+        categories: &["@connection"],
+        complexity: "O(N) where N is the total number of commands",
+        summary: "Describes the commands.",
+        subcommands: COMMAND,
+        ..BASE
+    },
+    command,
+)];
+
+const COMMAND_SUB: Command =
+    Command { flags: OPEN, categories: &["@connection"], ..Command::control(Group::Server) };
+const COMMAND: &[Command] = &[
+    Command {
+        name: "count",
+        arity: 2,
+        since: "2.8.13",
+        summary: "Number of commands.",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "info",
+        arity: -2,
+        since: "2.8.13",
+        summary: "Describes some commands.",
+        usage: "[command-name [command-name ...]]",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "list",
+        arity: -2,
+        since: "7.0.0",
+        summary: "Names of the commands.",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "docs",
+        arity: -2,
+        since: "7.0.0",
+        summary: "Documentation of commands.",
+        usage: "[command-name [command-name ...]]",
+        ..COMMAND_SUB
+    },
+    Command {
+        name: "getkeys",
+        arity: -3,
+        since: "2.8.13",
+        summary: "The keys in a request.",
+        usage: "command [arg [arg ...]]",
+        ..COMMAND_SUB
+    },
+];
+
+fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let registry = &session.turn.server.registry;
+    let mut all: Vec<&'static Command> = registry.iter().map(|entry| entry.command).collect();
+    all.sort_by_key(|command| command.name);
+    if args.len() == 1 {
+        let mut reply = session.reply();
+        reply.array(all.len());
+        for command in all {
+            describe(&mut reply, "", command);
+        }
+        return Ok(());
+    }
+    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
+    let Some(row) = COMMAND.iter().find(|row| row.name == name) else {
+        return Err(unknown_subcommand(args));
+    };
+    if !row.fits(args.len()) {
+        return Err(Fault::arity(&format!("command|{name}")));
+    }
+    let find = |name: &[u8]| registry.find(name).map(|entry| entry.command);
+    match row.name {
+        "count" => session.reply().count(all.len()),
+        "list" => {
+            if args.len() > 2 {
+                return Err(Fault::text("ERR COMMAND LIST filters are not supported yet"));
+            }
+            let mut reply = session.reply();
+            reply.array(all.len());
+            for command in all {
+                reply.bulk(command.name.as_bytes());
+            }
+        }
+        "info" => {
+            let mut reply = session.reply();
+            if args.len() == 2 {
+                reply.array(all.len());
+                for command in all {
+                    describe(&mut reply, "", command);
+                }
+            } else {
+                reply.array(args.len() - 2);
+                for name in args.from(2) {
+                    match find(name) {
+                        Some(command) => describe(&mut reply, "", command),
+                        None => reply.null_array(),
+                    }
+                }
+            }
+        }
+        "docs" => {
+            let chosen: Vec<&Command> = if args.len() == 2 {
+                all
+            } else {
+                args.from(2).iter().filter_map(|name| find(name)).collect()
+            };
+            let mut reply = session.reply();
+            reply.map(chosen.len());
+            for command in chosen {
+                document(&mut reply, "", command);
+            }
+        }
+        _ => return getkeys(session, args),
+    }
+    Ok(())
+}
+
+fn getkeys(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let Some(entry) = session.turn.server.registry.find(args.at(2)) else {
+        return Err(Fault::text("ERR Invalid command specified"));
+    };
+    let inner = Args::new(args.from(2));
+    if entry.command.keys.is_empty() {
+        return Err(Fault::text("ERR The command has no key arguments"));
+    }
+    if !entry.command.fits(inner.len()) {
+        return Err(Fault::text("ERR Invalid number of arguments specified for command"));
+    }
+    let mut positions = Vec::new();
+    entry.command.key_positions(inner, |at| positions.push(at));
+    if positions.is_empty() {
+        return Err(Fault::text("ERR Invalid arguments specified for command"));
+    }
+    let mut reply = session.reply();
+    reply.array(positions.len());
+    for at in positions {
+        reply.bulk(inner.at(at));
+    }
+    Ok(())
+}
+
+/// The ten fields of COMMAND INFO.
+fn describe(reply: &mut Reply<'_>, parent: &str, command: &Command) {
+    let name = full_name(parent, command);
+    reply.array(10);
+    reply.bulk(name.as_bytes());
+    reply.integer(command.arity.into());
+    let mut flags: Vec<&str> = command.flags.names().collect();
+    if command.has_movable_keys() && !flags.contains(&"movablekeys") {
+        flags.push("movablekeys");
+    }
+    reply.set(flags.len());
+    for flag in flags {
+        reply.simple(flag);
+    }
+    let (first, last, step) = command.key_range();
+    reply.integer(first.into());
+    reply.integer(last.into());
+    reply.integer(step.into());
+    let categories = command.all_categories();
+    reply.set(categories.len());
+    for category in categories {
+        reply.simple(category);
+    }
+    reply.array(command.tips.len());
+    for tip in command.tips {
+        reply.bulk(tip.as_bytes());
+    }
+    reply.array(command.keys.len());
+    for spec in command.keys {
+        describe_keys(reply, spec);
+    }
+    reply.array(command.subcommands.len());
+    for sub in command.subcommands {
+        describe(reply, command.name, sub);
+    }
+}
+
+fn full_name(parent: &str, command: &Command) -> String {
+    if parent.is_empty() { command.name.to_owned() } else { format!("{parent}|{}", command.name) }
+}
+
+fn describe_keys(reply: &mut Reply<'_>, spec: &KeySpec) {
+    let number = |reply: &mut Reply<'_>, name: &str, value: i32| {
+        reply.bulk(name.as_bytes());
+        reply.integer(value.into());
+    };
+    reply.map(3);
+    reply.bulk(b"flags");
+    let flags: Vec<&str> = spec.flags.split_whitespace().collect();
+    reply.set(flags.len());
+    for flag in flags {
+        reply.simple(flag);
+    }
+    reply.bulk(b"begin_search");
+    reply.map(2);
+    reply.bulk(b"type");
+    match spec.begin {
+        Begin::Index(at) => {
+            reply.bulk(b"index");
+            reply.bulk(b"spec");
+            reply.map(1);
+            number(reply, "index", at);
+        }
+        Begin::Keyword(word, from) => {
+            reply.bulk(b"keyword");
+            reply.bulk(b"spec");
+            reply.map(2);
+            reply.bulk(b"keyword");
+            reply.bulk(word.as_bytes());
+            number(reply, "startfrom", from);
+        }
+        Begin::Unknown => {
+            reply.bulk(b"unknown");
+            reply.bulk(b"spec");
+            reply.map(0);
+        }
+    }
+    reply.bulk(b"find_keys");
+    reply.map(2);
+    reply.bulk(b"type");
+    match spec.find {
+        Find::Range { last, step, limit } => {
+            reply.bulk(b"range");
+            reply.bulk(b"spec");
+            reply.map(3);
+            number(reply, "lastkey", last);
+            number(reply, "keystep", step);
+            number(reply, "limit", limit);
+        }
+        Find::KeyNum { index, first, step } => {
+            reply.bulk(b"keynum");
+            reply.bulk(b"spec");
+            reply.map(3);
+            number(reply, "keynumidx", index);
+            number(reply, "firstkey", first);
+            number(reply, "keystep", step);
+        }
+        Find::Unknown => {
+            reply.bulk(b"unknown");
+            reply.bulk(b"spec");
+            reply.map(0);
+        }
+    }
+}
+
+/// One entry of COMMAND DOCS.
+fn document(reply: &mut Reply<'_>, parent: &str, command: &Command) {
+    reply.bulk(full_name(parent, command).as_bytes());
+    let subs = command.subcommands;
+    reply.map(if subs.is_empty() { 4 } else { 5 });
+    for (name, value) in [
+        ("summary", command.summary),
+        ("since", command.since),
+        ("group", command.group.name()),
+        ("complexity", command.complexity),
+    ] {
+        reply.bulk(name.as_bytes());
+        reply.bulk(value.as_bytes());
+    }
+    if !subs.is_empty() {
+        reply.bulk(b"subcommands");
+        reply.map(subs.len());
+        for sub in subs {
+            document(reply, command.name, sub);
+        }
+    }
+}

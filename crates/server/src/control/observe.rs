@@ -1,0 +1,241 @@
+//! SLOWLOG, COMMANDLOG, LATENCY and MONITOR: what operators look at while the server runs.
+
+use larder_commands::{Args, Command, Fault, Flags, Group};
+
+use super::{ControlCommand, Session, unknown_subcommand};
+use crate::commandlog::CommandLog;
+use crate::pubsub::Address;
+
+const ADMIN: Flags = Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE);
+const BASE: Command = Command { arity: -2, complexity: "Depends on subcommand.", ..SUB };
+const SUB: Command = Command { ..Command::control(Group::Server) };
+const LOG: Command = Command { flags: ADMIN, ..SUB };
+const DELAYS: Command =
+    Command { flags: ADMIN.or(Flags::NOSCRIPT), since: "2.8.13", arity: 2, ..SUB };
+
+/// The rows.
+pub const COMMANDS: &[ControlCommand] = &[
+    ControlCommand::new(
+        Command {
+            name: "slowlog",
+            since: "2.2.12",
+            summary: "The log of slow commands.",
+            subcommands: SLOWLOG,
+            ..BASE
+        },
+        slowlog,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "commandlog",
+            since: "8.1.0",
+            summary: "The logs of slow commands, large requests and large replies.",
+            subcommands: COMMANDLOG,
+            ..BASE
+        },
+        commandlog,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "latency",
+            since: "2.8.13",
+            summary: "Delays that the server noticed.",
+            subcommands: LATENCY,
+            ..BASE
+        },
+        latency,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "monitor",
+            flags: ADMIN.or(Flags::NOSCRIPT),
+            summary: "Shows every command that the server runs.",
+            ..SUB
+        },
+        monitor,
+    ),
+];
+
+const SLOWLOG: &[Command] = &[
+    Command {
+        name: "get",
+        arity: -2,
+        since: "2.2.12",
+        complexity: "O(N) where N is the number of entries returned",
+        summary: "The newest entries.",
+        usage: "[count]",
+        ..LOG
+    },
+    Command { name: "len", arity: 2, since: "2.2.12", summary: "Number of entries.", ..LOG },
+    Command {
+        name: "reset",
+        arity: 2,
+        since: "2.2.12",
+        complexity: "O(N) where N is the number of entries in the slowlog",
+        summary: "Forgets all entries.",
+        ..LOG
+    },
+];
+
+const COMMANDLOG: &[Command] = &[
+    Command {
+        name: "get",
+        arity: 4,
+        since: "8.1.0",
+        complexity: "O(N) where N is the number of entries returned",
+        summary: "The newest entries of one log.",
+        usage: "count <SLOW | LARGE-REQUEST | LARGE-REPLY>",
+        ..LOG
+    },
+    Command {
+        name: "len",
+        arity: 3,
+        since: "8.1.0",
+        summary: "Number of entries of one log.",
+        usage: "<SLOW | LARGE-REQUEST | LARGE-REPLY>",
+        ..LOG
+    },
+    Command {
+        name: "reset",
+        arity: 3,
+        since: "8.1.0",
+        complexity: "O(N) where N is the number of entries in the commandlog",
+        summary: "Forgets all entries of one log.",
+        usage: "<SLOW | LARGE-REQUEST | LARGE-REPLY>",
+        ..LOG
+    },
+];
+
+const LATENCY: &[Command] = &[
+    Command {
+        name: "history",
+        arity: 3,
+        summary: "Times and delays of one event.",
+        usage: "event",
+        ..DELAYS
+    },
+    Command { name: "latest", summary: "The latest delay of every event.", ..DELAYS },
+    Command {
+        name: "reset",
+        arity: -2,
+        summary: "Forgets events.",
+        usage: "[event [event ...]]",
+        ..DELAYS
+    },
+];
+
+/// The row of a subcommand, if the request fits it.
+fn row_of(args: Args<'_>, parent: &str, rows: &'static [Command]) -> Result<&'static str, Fault> {
+    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
+    let row = rows.iter().find(|row| row.name == name).ok_or_else(|| unknown_subcommand(args))?;
+    if !row.fits(args.len()) {
+        return Err(Fault::arity(&format!("{parent}|{name}")));
+    }
+    Ok(row.name)
+}
+
+fn slowlog(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let what = row_of(args, "slowlog", SLOWLOG)?;
+    let count = match (what, args.len()) {
+        ("get", 3) => count(args)?,
+        ("get", 4..) => return Err(Fault::SYNTAX),
+        _ => 10,
+    };
+    let [slow, ..] = &session.turn.server.logs;
+    answer(session, slow, what, count);
+    Ok(())
+}
+
+fn commandlog(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let what = row_of(args, "commandlog", COMMANDLOG)?;
+    let (count, kind) = if what == "get" { (count(args)?, 3) } else { (0, 2) };
+    let [slow, requests, replies] = &session.turn.server.logs;
+    let log = if args.is(kind, "SLOW") {
+        slow
+    } else if args.is(kind, "LARGE-REQUEST") {
+        requests
+    } else if args.is(kind, "LARGE-REPLY") {
+        replies
+    } else {
+        return Err(Fault::text(
+            "ERR type should be one of the following: slow, large-request, large-reply",
+        ));
+    };
+    answer(session, log, what, count);
+    Ok(())
+}
+
+fn count(args: Args<'_>) -> Result<usize, Fault> {
+    match args.i64(2) {
+        Ok(-1) => Ok(usize::MAX),
+        Ok(count) if count >= 0 => Ok(usize::try_from(count).unwrap_or(usize::MAX)),
+        _ => Err(Fault::text("ERR count should be greater than or equal to -1")),
+    }
+}
+
+fn answer(session: &mut Session<'_, '_, '_>, log: &CommandLog, what: &str, count: usize) {
+    let mut reply = session.reply();
+    match what {
+        "len" => reply.count(log.len()),
+        "reset" => {
+            log.clear();
+            reply.ok();
+        }
+        _ => {
+            let entries = log.newest(count);
+            reply.array(entries.len());
+            for entry in entries {
+                reply.array(6);
+                reply.integer(entry.id);
+                reply.integer(entry.at_s);
+                reply.integer(entry.amount);
+                reply.array(entry.args.len());
+                entry.args.iter().for_each(|arg| reply.bulk(arg));
+                reply.bulk(entry.peer.as_bytes());
+                reply.bulk(&entry.name);
+            }
+        }
+    }
+}
+
+fn latency(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let what = row_of(args, "latency", LATENCY)?;
+    let server = session.turn.server;
+    let mut reply = session.reply();
+    match what {
+        "reset" => reply.count(server.latency.reset(args.from(2))),
+        "history" => {
+            let events = server.latency.events();
+            let wanted =
+                events.iter().find(|(name, _)| args.at(2).eq_ignore_ascii_case(name.as_bytes()));
+            let samples = wanted.map(|(_, event)| event.samples.clone()).unwrap_or_default();
+            reply.array(samples.len());
+            for (second, took_ms) in samples {
+                reply.array(2);
+                reply.integer(second);
+                reply.integer(took_ms);
+            }
+        }
+        _ => {
+            let events = server.latency.events();
+            reply.array(events.len());
+            for (name, event) in events {
+                let (second, took_ms) = event.samples.back().copied().unwrap_or_default();
+                reply.array(4);
+                reply.bulk(name.as_bytes());
+                reply.integer(second);
+                reply.integer(took_ms);
+                reply.integer(event.longest_ms);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn monitor(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    let who = Address { worker: session.turn.worker, token: session.token };
+    session.client.monitor = true;
+    session.turn.server.monitors.add(who);
+    session.reply().ok();
+    Ok(())
+}
