@@ -249,7 +249,6 @@ impl Hash {
     }
 
     /// The deadline of a live field: outer `None` = no such field, inner `None` = it has none.
-    #[expect(clippy::option_option, reason = "absent and everlasting are different answers")]
     pub fn deadline(&self, field: &[u8], now: Millis) -> Option<Option<Millis>> {
         match self.word.form() {
             Form::Small(_) => self.contains(field, now).then_some(None),

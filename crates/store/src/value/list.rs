@@ -265,12 +265,12 @@ impl List {
     pub fn push(&mut self, element: &[u8], end: End, limits: &Thresholds) {
         let limit = ChunkLimit::of(limits);
         let element = Encoded::text(element);
-        if let FormMut::Small(packed) = self.word.form_mut() {
-            if limit.admits(packed, element.size_with_back()) {
-                let at = if end == End::Front { 0 } else { packed.end() };
-                packed.insert(at, &[element]);
-                return;
-            }
+        if let FormMut::Small(packed) = self.word.form_mut()
+            && limit.admits(packed, element.size_with_back())
+        {
+            let at = if end == End::Front { 0 } else { packed.end() };
+            packed.insert(at, &[element]);
+            return;
         }
         self.enlarge().push(element, end, limit);
     }
@@ -343,11 +343,11 @@ impl List {
         let Some((at, position)) = found else { return false };
         let limit = ChunkLimit::of(limits);
         let element = Encoded::text(element);
-        if let FormMut::Small(packed) = self.word.form_mut() {
-            if limit.admits(packed, element.size_with_back()) {
-                packed.insert(position, &[element]);
-                return true;
-            }
+        if let FormMut::Small(packed) = self.word.form_mut()
+            && limit.admits(packed, element.size_with_back())
+        {
+            packed.insert(position, &[element]);
+            return true;
         }
         self.enlarge().insert(at, position, element, limit);
         true

@@ -71,7 +71,7 @@ impl Members {
             sampled += 1;
             bytes += record.shallow_size().next_multiple_of(8);
         }
-        let records = if sampled == 0 { 0 } else { bytes * self.table.len() / sampled };
+        let records = (bytes * self.table.len()).checked_div(sampled).unwrap_or(0);
         self.table.memory_usage() + records + size_of::<Members>()
     }
 }

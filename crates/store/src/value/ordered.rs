@@ -146,13 +146,14 @@ impl Node {
         }
     }
 
+    /// Bytes of the nodes. Leaves are only counted, not touched: there are 32 times as many.
     fn size(&self) -> usize {
-        match self {
-            Node::Leaf(_) => size_of::<Leaf>(),
-            Node::Inner(children) => {
-                size_of::<Inner>() + children.iter().map(|child| child.node.size()).sum::<usize>()
-            }
-        }
+        let Node::Inner(children) = self else { return size_of::<Leaf>() };
+        let below = match children.first().map(|child| &child.node) {
+            Some(Node::Inner(_)) => children.iter().map(|child| child.node.size()).sum(),
+            Some(Node::Leaf(_)) | None => children.len() * size_of::<Leaf>(),
+        };
+        size_of::<Inner>() + below
     }
 }
 
@@ -200,8 +201,8 @@ fn merge_if_sparse(children: &mut Inner, at: usize) {
     let right = children.remove(left + 1);
     let target = &mut children[left];
     match (&mut target.node, right.node) {
-        (Node::Leaf(into), Node::Leaf(from)) => into.extend(from.into_iter()),
-        (Node::Inner(into), Node::Inner(from)) => into.extend(from.into_iter()),
+        (Node::Leaf(into), Node::Leaf(from)) => into.extend(*from),
+        (Node::Inner(into), Node::Inner(from)) => into.extend(*from),
         (_, node) => {
             // All children of a node are of one height; were they not, nothing is joined.
             children.insert(left + 1, Child { node, ..right });

@@ -63,7 +63,7 @@ impl<'a> Encoded<'a> {
         let [a, b, c, d, ..] = len;
         match text.len() {
             0..=SMALL_TEXT_MAX => Encoded::head(&[a], text),
-            ..=0xffff => Encoded::head(&[TEXT_2, a, b], text),
+            128..=0xffff => Encoded::head(&[TEXT_2, a, b], text),
             _ => Encoded::head(&[TEXT_4, a, b, c, d], text),
         }
     }
@@ -160,9 +160,9 @@ impl BackLength {
         let group = |shift: u32, more: u8| (size >> shift).to_le_bytes()[0] & 127 | more;
         let len = match size {
             0..0x80 => 1,
-            ..0x4000 => 2,
-            ..0x20_0000 => 3,
-            ..0x1000_0000 => 4,
+            0x80..0x4000 => 2,
+            0x4000..0x20_0000 => 3,
+            0x20_0000..0x1000_0000 => 4,
             _ => 5,
         };
         let (mut shift, mut left) = (0, len);
@@ -194,27 +194,49 @@ impl BackLength {
     }
 }
 
+/// Sizes of elements by tag; 0 where the length follows the tag. A table, because a mix of texts and
+/// numbers would defeat the prediction of branches.
+static SIZES: [u8; 256] = sizes();
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, in bounds")]
+const fn sizes() -> [u8; 256] {
+    let mut sizes = [0; 256];
+    let mut tag = 0u8;
+    loop {
+        sizes[tag as usize] = match tag {
+            0..TINY_INT => 1 + tag,
+            TINY_INT..SHORT_INT => 1,
+            SHORT_INT..INT_2 => 2,
+            INT_2 => 3,
+            INT_3 | HUNDREDTHS => 4,
+            INT_4 => 5,
+            INT_6 => 7,
+            INT_8 | DOUBLE => 9,
+            TEXT_2 | TEXT_4 | 0xE9.. => 0,
+        };
+        if tag == u8::MAX {
+            return sizes;
+        }
+        tag += 1;
+    }
+}
+
 /// Size of the element that starts `bytes`, without back-length; 0 at the end.
 #[inline]
 fn size_of_first(bytes: &[u8]) -> usize {
     let Some(tag) = bytes.first() else { return 0 };
-    match *tag {
-        0..TINY_INT => 1 + usize::from(*tag),
-        TINY_INT..SHORT_INT => 1,
-        SHORT_INT..INT_2 => 2,
-        INT_2 => 3,
-        INT_3 | HUNDREDTHS => 4,
-        INT_4 => 5,
-        INT_6 => 7,
-        INT_8 | DOUBLE => 9,
-        TEXT_2 => match bytes {
-            [_, a, b, ..] => 3 + usize::from(u16::from_le_bytes([*a, *b])),
-            _ => 0,
-        },
-        _ => match bytes {
-            [_, a, b, c, d, ..] => 5 + u32::from_le_bytes([*a, *b, *c, *d]) as usize,
-            _ => 0,
-        },
+    match SIZES.get(usize::from(*tag)) {
+        None | Some(0) => size_of_long(bytes),
+        Some(size) => usize::from(*size),
+    }
+}
+
+#[cold]
+fn size_of_long(bytes: &[u8]) -> usize {
+    match bytes {
+        [TEXT_2, a, b, ..] => 3 + usize::from(u16::from_le_bytes([*a, *b])),
+        [TEXT_4, a, b, c, d, ..] => 5 + u32::from_le_bytes([*a, *b, *c, *d]) as usize,
+        _ => 0,
     }
 }
 
@@ -344,6 +366,19 @@ impl<const BACK: bool> Packed<BACK> {
             }
         }
         self.0.set_count(count, 0);
+    }
+
+    /// Moves the elements that lie from `from` to `until` before the one at `to`, which must not be
+    /// among them.
+    pub fn relocate(&mut self, from: usize, until: usize, to: usize) {
+        let bytes = self.0.bytes_mut();
+        if to >= until {
+            if let Some(span) = bytes.get_mut(from..to) {
+                span.rotate_left(until - from);
+            }
+        } else if let Some(span) = bytes.get_mut(to..until) {
+            span.rotate_right(until - from);
+        }
     }
 
     /// Cuts the elements from `at` on off and returns them.

@@ -77,7 +77,16 @@ impl<'a> Pairs<'a> {
 
     /// Position and rank of the first pair for which `before` does not hold.
     fn partition(self, before: impl Fn(Text<'_>, f64) -> bool) -> (usize, usize) {
-        let (mut at, mut rank) = (0, 0);
+        self.partition_from(0, before)
+    }
+
+    /// As `partition`, looking and counting from a position on.
+    fn partition_from(
+        self,
+        mut at: usize,
+        before: impl Fn(Text<'_>, f64) -> bool,
+    ) -> (usize, usize) {
+        let mut rank = 0;
         while let Some((member, score, next)) = self.next(at) {
             if !before(member, score) {
                 break;
@@ -86,6 +95,22 @@ impl<'a> Pairs<'a> {
             rank += 1;
         }
         (at, rank)
+    }
+}
+
+/// Gives the pair at a position, which is that of `member`, a new score and its new place.
+fn rescore_packed(packed: &mut Plain, at: usize, member: &[u8], score: f64) {
+    let score_at = packed.as_view().skip(at, 1);
+    let rises = packed.as_view().next_score(score_at).0 <= score;
+    packed.replace(score_at, 1, &[Encoded::score(score)]);
+    let until = packed.as_view().skip(score_at, 1);
+    // The others are in order: the new place is behind the pair if the score rises, else ahead of it.
+    let from = if rises { until } else { 0 };
+    let (to, _) = Pairs(packed.as_view()).partition_from(from, |other, at| {
+        at < score || (at == score && other.cmp_bytes(member).is_lt())
+    });
+    if to < at || to > until {
+        packed.relocate(at, until, to);
     }
 }
 
@@ -155,8 +180,10 @@ impl SortedSet {
                     return updated;
                 }
                 if let Some((at, _)) = found {
-                    packed.remove(at, 2);
-                } else if packed.count() / 2 >= limits.zset_entries
+                    rescore_packed(packed, at, member, score);
+                    return updated;
+                }
+                if packed.count() / 2 >= limits.zset_entries
                     || member.len() > limits.zset_value
                     || packed.end() + member.len() > PACKED_BYTES_MAX
                 {

@@ -29,7 +29,7 @@ fn name(n: u16) -> Vec<u8> {
     match n % 5 {
         0 => format!("{}", i64::from(n) * 7_000_000).into_bytes(),
         1 => format!("m{n}").into_bytes(),
-        2 if n % 7 == 0 => format!("long-member-number-{n}").into_bytes(),
+        2 if n.is_multiple_of(7) => format!("long-member-number-{n}").into_bytes(),
         _ => format!("{n}").into_bytes(),
     }
 }
@@ -275,4 +275,100 @@ fn encodings_follow_the_thresholds() {
     assert!((75..85).contains(&list.len()));
     list.trim(0, 39, &limits);
     assert_eq!((list.encoding_name(), list.len()), ("listpack", 39));
+}
+
+/// Run by hand: `cargo test --profile quick -p larder-store speed -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints times, checks nothing"]
+fn speed() {
+    let limits = Thresholds::default();
+    let time = |what: &str, n: u32, mut run: Box<dyn FnMut(u32)>| {
+        let start = std::time::Instant::now();
+        (0..n).for_each(&mut run);
+        let nanos = start.elapsed().as_nanos() / u128::from(n);
+        println!("{what}: {nanos} ns");
+    };
+    let keys: Vec<Vec<u8>> = (0..1_000_000u64)
+        .map(|n| format!("member:{:07}", n * 7919 % 1_000_000).into_bytes())
+        .collect();
+    let keys: &'static [Vec<u8>] = Box::leak(keys.into_boxed_slice());
+    let key = |n: u32| keys[n as usize % keys.len()].as_slice();
+    let now = Millis(0);
+    let mut hash = Hash::new();
+    time(
+        "hash of 5, set",
+        1_000_000,
+        Box::new(move |n| {
+            hash.set(key(n % 5), key(n), now, &limits);
+        }),
+    );
+    let mut hash = Hash::new();
+    time(
+        "hash of 100, set",
+        1_000_000,
+        Box::new(move |n| {
+            hash.set(key(n % 100), key(n), now, &limits);
+        }),
+    );
+    let mut hash = Hash::new();
+    time(
+        "hash of 1 M, create",
+        1_000_000,
+        Box::new(move |n| {
+            hash.set(key(n), b"0123456789", now, &limits);
+        }),
+    );
+    let mut zset = SortedSet::new();
+    time(
+        "zset of 10, insert",
+        1_000_000,
+        Box::new(move |n| {
+            zset.insert(key(n % 10), f64::from(n % 97), &limits);
+        }),
+    );
+    let mut zset = SortedSet::new();
+    time(
+        "zset of 100, insert",
+        1_000_000,
+        Box::new(move |n| {
+            zset.insert(key(n % 100), f64::from(n % 97), &limits);
+        }),
+    );
+    let mut zset = SortedSet::new();
+    time(
+        "zset of 1 M, create and move",
+        2_000_000,
+        Box::new(move |n| {
+            zset.insert(key(n), f64::from(n.wrapping_mul(2_654_435_761) >> 8), &limits);
+        }),
+    );
+    let mut list = List::new();
+    time("list, push front", 1_000_000, Box::new(move |n| list.push(key(n), End::Front, &limits)));
+    let mut list = List::new();
+    time(
+        "list, push and pop",
+        1_000_000,
+        Box::new(move |n| {
+            list.push(key(n), End::Front, &limits);
+            if n % 1000 > 500 {
+                list.pop(End::Back, &limits);
+            }
+        }),
+    );
+    let mut set = Set::new();
+    time(
+        "set of 1 M, insert",
+        1_000_000,
+        Box::new(move |n| {
+            set.insert(key(n), &limits);
+        }),
+    );
+    let mut set = Set::new();
+    time(
+        "set of 100, insert",
+        1_000_000,
+        Box::new(move |n| {
+            set.insert(key(n % 100), &limits);
+        }),
+    );
 }

@@ -81,6 +81,14 @@ impl Blob {
         unsafe { std::slice::from_raw_parts(self.at.as_ptr().cast::<u8>().add(HEAD), len) }
     }
 
+    /// The bytes, to overwrite.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let len = self.len();
+        // SAFETY: as `bytes`; we own the allocation, and the slice of a shared empty head is empty.
+        unsafe { std::slice::from_raw_parts_mut(self.at.as_ptr().cast::<u8>().add(HEAD), len) }
+    }
+
     /// Number of elements, as the user counted.
     #[inline]
     pub fn count(&self) -> usize {
