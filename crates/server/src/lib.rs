@@ -4,6 +4,7 @@
 pub mod blocking;
 pub mod client;
 pub mod commandlog;
+pub mod config;
 pub mod control;
 pub mod dispatch;
 pub mod events;

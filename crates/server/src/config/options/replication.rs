@@ -1,0 +1,133 @@
+//! Rows: primaries and replicas, which do not exist yet. They must never know links.
+
+use super::{INT, Kind, LONG, NO_REPLICATION as WHY, Row};
+
+pub(super) static ROWS: &[Row] = &[
+    Row::new("replicaof", Kind::ReplicaOf, "", "The primary to copy.")
+        .alias("slaveof")
+        .immutable()
+        .later(WHY),
+    Row::new("primaryauth", Kind::Secret, "", "Password for the primary.")
+        .alias("masterauth")
+        .harmless(WHY),
+    Row::new("primaryuser", Kind::Text, "", "User for the primary.")
+        .alias("masteruser")
+        .harmless(WHY),
+    Row::new(
+        "replica-serve-stale-data",
+        Kind::Bool,
+        "yes",
+        "A replica without its primary still answers.",
+    )
+    .alias("slave-serve-stale-data")
+    .harmless(WHY),
+    Row::new("replica-read-only", Kind::Bool, "yes", "A replica refuses writes.")
+        .alias("slave-read-only")
+        .harmless(WHY),
+    Row::new(
+        "replica-lazy-flush",
+        Kind::Bool,
+        "yes",
+        "A replica empties itself in the background.",
+    )
+    .alias("slave-lazy-flush")
+    .harmless(WHY),
+    Row::new("replica-ignore-maxmemory", Kind::Bool, "yes", "A replica does not evict.")
+        .alias("slave-ignore-maxmemory")
+        .harmless(WHY),
+    Row::new(
+        "replica-ignore-disk-write-errors",
+        Kind::Bool,
+        "no",
+        "A replica goes on when it cannot write.",
+    )
+    .harmless(WHY),
+    Row::new("replica-announced", Kind::Bool, "yes", "Sentinels may show this replica.")
+        .harmless(WHY),
+    Row::new("replica-announce-ip", Kind::Text, "", "Address a replica gives itself.")
+        .alias("slave-announce-ip")
+        .harmless(WHY),
+    Row::new("replica-announce-port", Kind::Integer(0, 65535), "0", "Port a replica gives itself.")
+        .alias("slave-announce-port")
+        .harmless(WHY),
+    Row::new(
+        "replica-priority",
+        Kind::Integer(0, INT),
+        "100",
+        "Order in which replicas are promoted.",
+    )
+    .alias("slave-priority")
+    .harmless(WHY),
+    Row::new("repl-disable-tcp-nodelay", Kind::Bool, "no", "Fewer, larger packets to replicas.")
+        .harmless(WHY),
+    Row::new("repl-diskless-sync", Kind::Bool, "yes", "Full copies go straight to the socket.")
+        .harmless(WHY),
+    Row::new(
+        "repl-diskless-sync-delay",
+        Kind::Integer(0, INT),
+        "5",
+        "Seconds to wait for more replicas.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "repl-diskless-sync-max-replicas",
+        Kind::Integer(0, INT),
+        "0",
+        "Replicas after which waiting ends.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "repl-diskless-load",
+        Kind::Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
+        "disabled",
+        "A replica loads straight from the socket.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "dual-channel-replication-enabled",
+        Kind::Bool,
+        "no",
+        "Copy and stream on two connections.",
+    )
+    .harmless(WHY),
+    Row::new("repl-timeout", Kind::Integer(1, INT), "60", "Seconds after which a link is dead.")
+        .harmless(WHY),
+    Row::new(
+        "repl-ping-replica-period",
+        Kind::Integer(1, INT),
+        "10",
+        "Seconds between pings to replicas.",
+    )
+    .alias("repl-ping-slave-period")
+    .harmless(WHY),
+    Row::new(
+        "repl-backlog-size",
+        Kind::Memory(1, LONG),
+        "1mb",
+        "Bytes kept for replicas that return.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "repl-backlog-ttl",
+        Kind::Integer(0, i64::MAX),
+        "3600",
+        "Seconds those bytes are kept without a replica.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "min-replicas-to-write",
+        Kind::Integer(0, INT),
+        "0",
+        "Replicas without which writes are refused.",
+    )
+    .alias("min-slaves-to-write")
+    .later(WHY),
+    Row::new(
+        "min-replicas-max-lag",
+        Kind::Integer(0, INT),
+        "10",
+        "Seconds a replica may lag to count.",
+    )
+    .alias("min-slaves-max-lag")
+    .harmless(WHY),
+];

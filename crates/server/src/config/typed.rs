@@ -1,0 +1,369 @@
+//! [`Config`]: one snapshot of all options, the supported ones as plain fields; CONFIG GET and CONFIG SET as pure
+//! functions. It must never know files, nor who asks.
+
+use std::fmt;
+
+use larder_base::glob;
+
+use super::options::{self, Change, Kind, OptionId, Row, Support};
+use super::values::{
+    EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OutputLimits, Permission,
+    Reason, Secret, Value, parse,
+};
+
+macro_rules! config {
+    ($($(#[$doc:meta])* $field:ident: $type:ty = $name:literal,)*) => {
+        /// All options. Read the fields; change them only with [`Config::set`], which keeps fields and texts one.
+        #[derive(Debug, Clone, PartialEq)]
+        #[non_exhaustive]
+        pub struct Config {
+            $($(#[$doc])* pub $field: $type,)*
+            /// `rename-command` lines, in order: the command and its new name; an empty one takes it away.
+            pub renamed_commands: Vec<(String, String)>,
+            values: Vec<Value>,
+        }
+
+        impl Config {
+            fn from_values(
+                values: Vec<Value>,
+                renamed_commands: Vec<(String, String)>,
+            ) -> Option<Config> {
+                Some(Config {
+                    $($field: field(&values, $name)?,)*
+                    renamed_commands,
+                    values,
+                })
+            }
+        }
+
+        #[cfg(test)]
+        const FIELDS: &[&str] = &[$($name,)*];
+    };
+}
+
+config! {
+    /// Addresses to listen on; a leading `-` allows one to be missing.
+    bind: Vec<String> = "bind",
+    /// TCP port; 0 = none.
+    port: u16 = "port",
+    /// Refuses foreign hosts while there is no password.
+    protected_mode: bool = "protected-mode",
+    /// Connections waiting to be accepted.
+    tcp_backlog: i32 = "tcp-backlog",
+    /// Seconds; 0 = never.
+    tcp_keepalive: u32 = "tcp-keepalive",
+    /// Seconds of idleness; 0 = no limit.
+    timeout: u64 = "timeout",
+    /// Path of the Unix socket.
+    unixsocket: Option<String> = "unixsocket",
+    /// Its permissions; 0 = as the umask leaves them.
+    unixsocketperm: u32 = "unixsocketperm",
+    /// Most clients at one time.
+    maxclients: u32 = "maxclients",
+    /// Bytes; 0 = no limit.
+    maxmemory: u64 = "maxmemory",
+    /// Which keys go first.
+    maxmemory_policy: EvictionPolicy = "maxmemory-policy",
+    /// Keys looked at for each eviction.
+    maxmemory_samples: u32 = "maxmemory-samples",
+    /// 0 to 100.
+    maxmemory_eviction_tenacity: u32 = "maxmemory-eviction-tenacity",
+    /// Most memory of all clients together.
+    maxmemory_clients: MemoryLimit = "maxmemory-clients",
+    /// Larger counts more slowly.
+    lfu_log_factor: u32 = "lfu-log-factor",
+    /// Minutes; 0 = never.
+    lfu_decay_time: u32 = "lfu-decay-time",
+    /// 1 to 10.
+    active_expire_effort: u32 = "active-expire-effort",
+    /// Fields.
+    hash_max_listpack_entries: usize = "hash-max-listpack-entries",
+    /// Bytes.
+    hash_max_listpack_value: usize = "hash-max-listpack-value",
+    /// Entries, or -1 to -5 for a size.
+    list_max_listpack_size: i32 = "list-max-listpack-size",
+    /// Integers.
+    set_max_intset_entries: usize = "set-max-intset-entries",
+    /// Members.
+    set_max_listpack_entries: usize = "set-max-listpack-entries",
+    /// Bytes.
+    set_max_listpack_value: usize = "set-max-listpack-value",
+    /// Members.
+    zset_max_listpack_entries: usize = "zset-max-listpack-entries",
+    /// Bytes.
+    zset_max_listpack_value: usize = "zset-max-listpack-value",
+    /// Bytes.
+    hll_sparse_max_bytes: usize = "hll-sparse-max-bytes",
+    /// Bytes of unread input of a client.
+    client_query_buffer_limit: usize = "client-query-buffer-limit",
+    /// Bytes of an argument and of a string.
+    proto_max_bulk_len: usize = "proto-max-bulk-len",
+    /// Bounds on waiting output.
+    client_output_buffer_limit: OutputLimits = "client-output-buffer-limit",
+    /// Password of the default user; empty = none.
+    requirepass: Secret = "requirepass",
+    /// 1 to 16.
+    databases: u16 = "databases",
+    /// Whether protected options may be set over the wire.
+    enable_protected_configs: Permission = "enable-protected-configs",
+    /// Whether DEBUG may be used.
+    enable_debug_command: Permission = "enable-debug-command",
+    /// Events that are published.
+    notify_keyspace_events: KeyspaceEvents = "notify-keyspace-events",
+    /// Keys; 0 = no limit.
+    tracking_table_max_keys: usize = "tracking-table-max-keys",
+    /// Microseconds; -1 = never.
+    slowlog_log_slower_than: i64 = "slowlog-log-slower-than",
+    /// Entries.
+    slowlog_max_len: usize = "slowlog-max-len",
+    /// Milliseconds; 0 = off.
+    latency_monitor_threshold: u64 = "latency-monitor-threshold",
+    /// Whether durations are counted.
+    latency_tracking: bool = "latency-tracking",
+    /// 0 to 100 each.
+    latency_tracking_info_percentiles: Vec<f64> = "latency-tracking-info-percentiles",
+    /// Shown by HELLO and INFO.
+    availability_zone: String = "availability-zone",
+    /// Threads; 0 = one for each core.
+    workers: usize = "workers",
+    /// Rounds each second, as typed; use [`Config::rounds_per_second`].
+    hz: u32 = "hz",
+    /// Least important lines that are logged.
+    loglevel: LogLevel = "loglevel",
+    /// `None` = standard output.
+    logfile: Option<String> = "logfile",
+    /// File with the process number.
+    pidfile: Option<String> = "pidfile",
+}
+
+fn field<T: FromValue>(values: &[Value], name: &str) -> Option<T> {
+    let (id, _, _) = options::find(name)?;
+    T::from_value(values.get(id.0)?)
+}
+
+fn default_of(row: &Row) -> Value {
+    let words: Vec<&str> = match row.takes_words() {
+        true => row.default.split(' ').collect(),
+        false => vec![row.default],
+    };
+    // A default that does not parse is a mistake in the table; a test reads them all.
+    parse(row.kind, &Value::Bool(false), &words).unwrap_or(Value::Text(row.default.to_owned()))
+}
+
+impl Default for Config {
+    #[expect(clippy::expect_used, reason = "the table is constant; a test builds it")]
+    fn default() -> Config {
+        let values = options::all().map(|(_, row)| default_of(row)).collect();
+        Config::from_values(values, Vec::new()).expect("every field has the type of its option")
+    }
+}
+
+/// Why CONFIG SET changed nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetError {
+    /// No such option.
+    Unknown(String),
+    /// The option refuses; its name and the reason.
+    Refused(String, Reason),
+}
+
+impl fmt::Display for SetError {
+    /// The error reply, with its code word.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SetError::Unknown(name) => {
+                write!(f, "ERR Unknown option or number of arguments for CONFIG SET - '{name}'")
+            }
+            SetError::Refused(name, reason) => write!(
+                f,
+                "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SetError {}
+
+impl Config {
+    /// CONFIG SET: the new configuration and the options whose values differ, or an error and no change at all.
+    ///
+    /// # Errors
+    /// For the first pair that is unknown, may not be set, comes twice or has a bad value.
+    pub fn set(&self, pairs: &[(&[u8], &[u8])]) -> Result<(Config, Vec<OptionId>), SetError> {
+        self.set_from(pairs, false)
+    }
+
+    /// As [`Config::set`], for a client of which is known whether it sits on the own host.
+    ///
+    /// # Errors
+    /// As [`Config::set`].
+    pub fn set_from(
+        &self,
+        pairs: &[(&[u8], &[u8])],
+        local: bool,
+    ) -> Result<(Config, Vec<OptionId>), SetError> {
+        let mut meant: Vec<(OptionId, &Row, &str)> = Vec::new();
+        for (name, _) in pairs {
+            let typed = String::from_utf8_lossy(name);
+            let Some((id, row, name)) = options::find(&typed) else {
+                return Err(SetError::Unknown(typed.into_owned()));
+            };
+            // Redis names an option as it was typed here, and by its own name where a value is bad.
+            let refuse = |reason: &'static str| SetError::Refused(typed.to_string(), reason.into());
+            match row.change {
+                Change::Immutable => return Err(refuse("can't set immutable config")),
+                Change::Protected if !self.allows_protected(local) => {
+                    return Err(refuse("can't set protected config"));
+                }
+                Change::Protected | Change::Mutable => {}
+            }
+            if meant.iter().any(|(_, _, earlier)| *earlier == name) {
+                return Err(refuse("duplicate parameter"));
+            }
+            meant.push((id, row, name));
+        }
+        let mut values = self.values.clone();
+        for ((id, row, name), (_, text)) in meant.iter().zip(pairs) {
+            let value = self.read(*id, row, text);
+            let value = value.map_err(|reason| SetError::Refused((*name).to_owned(), reason))?;
+            if let Some(slot) = values.get_mut(id.0) {
+                *slot = value;
+            }
+        }
+        let differs = |id: &OptionId| values.get(id.0) != self.values.get(id.0);
+        let mut changed: Vec<OptionId> =
+            meant.iter().map(|(id, _, _)| *id).filter(differs).collect();
+        changed.sort();
+        changed.dedup();
+        let renamed = self.renamed_commands.clone();
+        let config = Config::from_values(values, renamed).ok_or_else(|| {
+            SetError::Unknown("a field of another type than its option".to_owned())
+        })?;
+        Ok((config, changed))
+    }
+
+    fn allows_protected(&self, local: bool) -> bool {
+        match self.enable_protected_configs {
+            Permission::No => false,
+            Permission::Yes => true,
+            Permission::Local => local,
+        }
+    }
+
+    fn read(&self, id: OptionId, row: &Row, text: &[u8]) -> Result<Value, Reason> {
+        let text = std::str::from_utf8(text).map_err(|_| "argument must be valid UTF-8")?;
+        let words: Vec<&str> = match row.takes_words() {
+            true if text.is_empty() && matches!(row.kind, Kind::Words(_)) => Vec::new(),
+            true => text.split(' ').collect(),
+            false => vec![text],
+        };
+        // Classes that are not named keep their limits; save points are replaced as a whole.
+        let base = match row.kind {
+            Kind::OutputLimits => self.values.get(id.0).cloned(),
+            _ => None,
+        };
+        let value = parse(row.kind, &base.unwrap_or(Value::Bool(false)), &words)?;
+        accept(row, value)
+    }
+
+    /// CONFIG GET: every option with a name that matches a pattern, once; an alias is an entry of its own.
+    pub fn get(&self, patterns: &[&[u8]]) -> Vec<(String, String)> {
+        let wanted = |name: &str, hidden: bool| {
+            patterns.iter().any(|pattern| {
+                if hidden || glob::is_literal(pattern) {
+                    pattern.eq_ignore_ascii_case(name.as_bytes())
+                } else {
+                    glob::matches_nocase(pattern, name.as_bytes())
+                }
+            })
+        };
+        let mut found = Vec::new();
+        for ((_, row), value) in options::all().zip(&self.values) {
+            for name in [Some(row.name), row.alias].into_iter().flatten() {
+                if wanted(name, row.hidden) {
+                    found.push((name.to_owned(), value.show()));
+                }
+            }
+        }
+        found
+    }
+
+    /// Lines for the log: options that differ from their default though nothing here obeys them.
+    pub fn notices(&self) -> Vec<String> {
+        options::all().filter_map(|(id, _)| self.notice(id)).collect()
+    }
+
+    /// The line for one option, if there is something to say; for use after CONFIG SET.
+    pub fn notice(&self, id: OptionId) -> Option<String> {
+        let row = options::row(id)?;
+        let Support::Harmless(reason) = row.support else { return None };
+        let differs = *self.values.get(id.0)? != default_of(row);
+        differs.then(|| format!("The option '{}' has no effect: {reason}", row.name))
+    }
+
+    /// `hz`, held between 1 and 500.
+    pub fn rounds_per_second(&self) -> u32 {
+        self.hz.clamp(1, 500)
+    }
+
+    /// Takes one line of a file or of the command line. `first` = the first line for this option.
+    pub(super) fn take_line(
+        &mut self,
+        name: &str,
+        words: &[&str],
+        first: bool,
+    ) -> Result<(), Reason> {
+        const BAD: &str = "Bad directive or wrong number of arguments";
+        let (id, row, _) = options::find(name).ok_or(BAD)?;
+        if words.is_empty() {
+            return Err("wrong number of arguments".into());
+        }
+        let parted: Vec<&str> = match words {
+            [one] if row.takes_words() && !one.is_empty() => one.split(' ').collect(),
+            _ => words.to_vec(),
+        };
+        let base = match row.kind {
+            Kind::Save if first => None,
+            _ => self.values.get(id.0).cloned(),
+        };
+        let value = parse(row.kind, &base.unwrap_or(Value::Bool(false)), &parted)?;
+        let value = accept(row, value)?;
+        if let Some(slot) = self.values.get_mut(id.0) {
+            *slot = value;
+        }
+        Ok(())
+    }
+
+    /// Makes the fields follow the values after lines were taken.
+    pub(super) fn settle(self) -> Config {
+        Config::from_values(self.values, self.renamed_commands).unwrap_or_default()
+    }
+
+    /// For CONFIG REWRITE: an option's lines without the name, and whether it has its default. A text that is
+    /// empty by default and now needs no line.
+    pub(super) fn file_lines(&self, id: OptionId, row: &Row) -> (Vec<String>, bool) {
+        let Some(value) = self.values.get(id.0) else { return (Vec::new(), true) };
+        let is_default = *value == default_of(row);
+        let absent = matches!(row.kind, Kind::Text | Kind::Secret | Kind::ReplicaOf);
+        if absent && row.default.is_empty() && is_default {
+            return (Vec::new(), true);
+        }
+        (value.lines(), is_default)
+    }
+}
+
+/// Refuses values that ask for what is not there.
+fn accept(row: &Row, value: Value) -> Result<Value, Reason> {
+    if let Support::Later(reason) = row.support
+        && value != default_of(row)
+        && !row.inert.contains(&value.show().as_str())
+    {
+        let only = if row.default.is_empty() { "an empty value" } else { row.default };
+        return Err(format!("{reason}; only {only} is accepted").into());
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;
