@@ -11,6 +11,7 @@ pub mod expire;
 pub mod fault;
 pub mod generic;
 pub mod hash;
+pub mod hyperloglog;
 pub mod list;
 pub mod set;
 pub mod string;
@@ -32,6 +33,7 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
         expire::COMMANDS,
         generic::COMMANDS,
         hash::COMMANDS,
+        hyperloglog::COMMANDS,
         list::COMMANDS,
         set::COMMANDS,
         string::COMMANDS,
