@@ -12,8 +12,10 @@ pub mod fault;
 pub mod generic;
 pub mod hash;
 pub mod hyperloglog;
+pub mod lcs;
 pub mod list;
 pub mod set;
+pub mod sort;
 pub mod string;
 mod support;
 pub mod table;
@@ -34,8 +36,10 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
         generic::COMMANDS,
         hash::COMMANDS,
         hyperloglog::COMMANDS,
+        lcs::COMMANDS,
         list::COMMANDS,
         set::COMMANDS,
+        sort::COMMANDS,
         string::COMMANDS,
     ];
     families.iter().copied().flatten()
