@@ -62,12 +62,12 @@ impl Listener {
         Ok(Listener { fd, kind: Kind::Tcp })
     }
 
-    /// Listens on a unix socket with these permissions (octal mode), replacing a stale file.
+    /// Listens on a unix socket with these permissions (octal mode), replacing a stale socket file.
     ///
     /// # Errors
-    /// When the path cannot be bound.
+    /// When the path cannot be bound, which includes that something other than a socket is there.
     pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
-        let _ = std::fs::remove_file(path);
+        remove_socket(path);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         bind(&fd, &SocketAddrUnix::new(path)?)?;
@@ -103,12 +103,11 @@ impl Listener {
             Kind::Tcp => {
                 let failed = |error: Errno| AcceptError::Failed(error.into());
                 let peer = rustix::net::getpeername(&fd).map_err(failed)?;
-                let peer = peer
-                    .and_then(to_socket_addr)
-                    .map_or_else(|| PeerAddr::Unix("?".to_owned()), PeerAddr::Tcp);
+                // A peer without an address must not pass for a local one.
+                let peer = peer.and_then(to_socket_addr).ok_or(Errno::NOTCONN).map_err(failed)?;
                 let local = getsockname(&fd).ok().and_then(to_socket_addr);
                 let local = local.map_or_else(|| "?:0".to_owned(), |addr| addr.to_string());
-                Ok(Stream::new(fd, peer, local))
+                Ok(Stream::new(fd, PeerAddr::Tcp(peer), local))
             }
         }
     }
@@ -116,6 +115,15 @@ impl Listener {
 
 fn to_socket_addr(addr: SocketAddrAny) -> Option<SocketAddr> {
     SocketAddr::try_from(addr).ok()
+}
+
+/// Removes a socket file. Anything else at that path is somebody's data behind a mistyped setting, and
+/// stays; so does, in effect, a file that is gone already or may not be removed: binding tells.
+fn remove_socket(path: &Path) {
+    use std::os::unix::fs::FileTypeExt;
+    if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
+        let _ = std::fs::remove_file(path);
+    }
 }
 
 impl AsFd for Listener {
@@ -127,8 +135,7 @@ impl AsFd for Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         if let Kind::Unix(path) = &self.kind {
-            // Gone already is as good.
-            let _ = std::fs::remove_file(path);
+            remove_socket(path);
         }
     }
 }
@@ -178,5 +185,14 @@ mod tests {
         assert!(listener.accept().is_ok());
         drop(listener);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn unix_listener_spares_what_is_no_socket() {
+        let path = std::env::temp_dir().join(format!("larder-net-{}.txt", std::process::id()));
+        std::fs::write(&path, b"data").unwrap();
+        assert!(Listener::unix(&path, 0o700, 16).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), b"data");
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -171,7 +171,11 @@ impl Waker {
     fn drain(&self) {
         let mut count = [0u8; 8];
         let _ = rustix::io::read(&*self.event, &mut count);
-        self.pending.store(false, Ordering::Release);
+        // The order matters: the mark falls after the counter is emptied, or the event of a wake in
+        // between would be swallowed with the mark left up. And it is a swap, not a store: a waker that
+        // still found the mark up wrote no event, so what it did before waking must be visible to
+        // whatever the owner looks at next, which only a read-modify-write promises.
+        self.pending.swap(false, Ordering::AcqRel);
     }
 }
 
@@ -192,5 +196,27 @@ mod tests {
         let started = std::time::Instant::now();
         reactor.poll(Wait::AtMost(Duration::from_millis(5)), &mut events).unwrap();
         assert!(started.elapsed() >= Duration::from_millis(4), "the wake was not taken");
+    }
+
+    #[test]
+    fn no_wake_is_lost_between_threads() {
+        use std::sync::atomic::AtomicUsize;
+        const LETTERS: usize = 20_000;
+        let mut reactor = Reactor::new().unwrap();
+        let (waker, sent) = (reactor.waker(), Arc::new(AtomicUsize::new(0)));
+        let sender = Arc::clone(&sent);
+        let thread = std::thread::spawn(move || {
+            for number in 1..=LETTERS {
+                sender.store(number, Ordering::Release);
+                waker.wake();
+            }
+        });
+        let mut events = Vec::new();
+        while sent.load(Ordering::Acquire) < LETTERS {
+            let started = std::time::Instant::now();
+            reactor.poll(Wait::AtMost(Duration::from_secs(5)), &mut events).unwrap();
+            assert!(started.elapsed() < Duration::from_secs(4), "a wake was lost");
+        }
+        thread.join().unwrap();
     }
 }
