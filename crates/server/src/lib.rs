@@ -1,6 +1,7 @@
 //! The server: workers with their event loops, sessions, dispatch, control commands. The only crate
 //! that meets the operating system for the data path, and the only one that reads configuration.
 
+pub mod admission;
 pub mod blocking;
 pub mod client;
 pub mod commandlog;

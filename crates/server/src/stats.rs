@@ -23,6 +23,8 @@ pub struct Stats {
     pub dirty: u64,
     /// Error replies.
     pub errors: u64,
+    /// Connections dropped because their buffers grew too large.
+    pub dropped: u64,
 }
 
 impl Stats {
@@ -38,6 +40,7 @@ impl Stats {
         self.expired += other.expired;
         self.dirty += other.dirty;
         self.errors += other.errors;
+        self.dropped += other.dropped;
     }
 }
 

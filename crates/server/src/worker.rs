@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
-use larder_commands::{Args, Flags, Run};
+use larder_commands::{Args, Run};
 use larder_net::{
-    AcceptError, Event, Interest, Listener, Reactor, ReadOutcome, Stream, Token, Wait, WriteOutcome,
+    AcceptError, Event, Interest, Listener, Reactor, ReadOutcome, Token, Wait, WriteOutcome,
 };
 use larder_protocol::reply::Reply;
 use larder_protocol::request::{ArgRange, RequestLimits, RequestParser, Step};
@@ -32,6 +32,10 @@ use crate::transactions;
 const BATCH_MAX: usize = 128;
 /// Unsent bytes above which a connection is not read.
 const BACKLOG_MAX: usize = 1 << 20;
+/// Unread messages above which a subscriber is dropped: it would cost everybody's memory.
+const UNREAD_MESSAGES_MAX: usize = 32 << 20;
+/// Unparsed input above which a connection is dropped.
+const INPUT_MAX: usize = 1 << 30;
 /// Buffers larger than this are given back when empty.
 const KEEP_BUFFER: usize = 64 * 1024;
 /// Bytes read from a connection at once.
@@ -346,7 +350,12 @@ impl Worker {
                     message.is_for(resp3, channels.contains(crate::pubsub::INVALIDATIONS))
                 }) {
                     message.encode(&mut Reply::new(&mut client.out, client.version));
-                    self.dirty.push(token);
+                    if client.out.len() > UNREAD_MESSAGES_MAX {
+                        state.stats.dropped += 1;
+                        self.close(state, token);
+                    } else {
+                        self.dirty.push(token);
+                    }
                 }
             }
             Letter::Served(token, bytes) => {
@@ -377,8 +386,13 @@ impl Worker {
                 }
                 client.input.extend_from_slice(bytes);
                 client.active = self.now;
+                let full = client.input.len() > INPUT_MAX;
                 state.stats.bytes_in += count as u64;
                 self.process(state, token);
+                if full && state.client(token).is_some_and(|c| c.input.len() > INPUT_MAX) {
+                    state.stats.dropped += 1;
+                    self.close(state, token);
+                }
             }
             ReadOutcome::WouldBlock => {}
             ReadOutcome::Closed | ReadOutcome::Failed(_) => self.close(state, token),
@@ -750,56 +764,6 @@ fn forget(server: &Server, worker: usize, token: u64, client: &mut Client) {
                 pubsub.unsubscribe(space, &name, Address { worker, token });
             }
         }
-    }
-}
-
-impl Server {
-    /// Whether CLIENT PAUSE holds this request back.
-    fn holds(&self, client: &Client, args: Args<'_>, now: Millis) -> bool {
-        let may_write = |name: &[u8]| {
-            self.registry.find(name).is_some_and(|entry| {
-                entry.command.flags.has(Flags::WRITE)
-                    || entry.command.flags.has(Flags::MAY_REPLICATE)
-            })
-        };
-        if args.is(0, "CLIENT") {
-            return false;
-        }
-        let writes = match &client.multi {
-            Some(multi) if args.is(0, "EXEC") => {
-                multi.queue.iter().filter_map(|queued| queued.first()).any(|name| may_write(name))
-            }
-            Some(_) => false,
-            None => may_write(args.at(0)),
-        };
-        self.is_paused(writes, now)
-    }
-
-    /// Whether a connection may stay: answers and drops it if not. Returns its number.
-    fn admit(&self, stream: &Stream) -> Option<u64> {
-        let options = self.options.read();
-        let refusal: Option<&[u8]> = if self.connections.load(Ordering::Acquire)
-            >= options.maxclients
-        {
-            Some(b"-ERR max number of clients reached\r\n")
-        } else if options.protected_mode
-            && options.requirepass.is_empty()
-            && !stream.peer().is_local()
-        {
-            Some(
-                b"-DENIED Larder is running in protected mode: no password is set, so only connections \
-                  from this machine are accepted. Set requirepass, or protected-mode no.\r\n",
-            )
-        } else {
-            None
-        };
-        if let Some(text) = refusal {
-            // Best effort: the connection is closed anyway.
-            let _ = stream.write(text);
-            return None;
-        }
-        self.connections.fetch_add(1, Ordering::AcqRel);
-        Some(self.next_client.fetch_add(1, Ordering::Relaxed))
     }
 }
 

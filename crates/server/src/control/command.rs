@@ -1,5 +1,6 @@
 //! COMMAND and its subcommands: everything about commands follows from their rows.
 
+use larder_base::glob;
 use larder_commands::{Args, Begin, Command, Fault, Find, Flags, Group, KeySpec};
 use larder_protocol::reply::Reply;
 
@@ -58,6 +59,14 @@ const COMMAND: &[Command] = &[
         ..COMMAND_SUB
     },
     Command {
+        name: "getkeysandflags",
+        arity: -3,
+        since: "7.0.0",
+        summary: "The keys in a request, and what happens to them.",
+        usage: "command [arg [arg ...]]",
+        ..COMMAND_SUB
+    },
+    Command {
         name: "getkeys",
         arity: -3,
         since: "2.8.13",
@@ -90,12 +99,10 @@ fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
     match row.name {
         "count" => session.reply().count(all.len()),
         "list" => {
-            if args.len() > 2 {
-                return Err(Fault::text("ERR COMMAND LIST filters are not supported yet"));
-            }
+            let chosen = filtered(all, args)?;
             let mut reply = session.reply();
-            reply.array(all.len());
-            for command in all {
+            reply.array(chosen.len());
+            for command in chosen {
                 reply.bulk(command.name.as_bytes());
             }
         }
@@ -128,12 +135,43 @@ fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
                 document(&mut reply, "", command);
             }
         }
-        _ => return getkeys(session, args),
+        name => return getkeys(session, args, name == "getkeysandflags"),
     }
     Ok(())
 }
 
-fn getkeys(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+/// The commands that COMMAND LIST FILTERBY asks for.
+fn filtered(all: Vec<&'static Command>, args: Args<'_>) -> Result<Vec<&'static Command>, Fault> {
+    if args.len() == 2 {
+        return Ok(all);
+    }
+    if args.len() != 5 || !args.is(2, "FILTERBY") {
+        return Err(Fault::SYNTAX);
+    }
+    let wanted = args.at(4);
+    let fits = |command: &&'static Command| {
+        if args.is(3, "ACLCAT") {
+            let is = |category: &&str| {
+                category.as_bytes().get(1..).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+            };
+            command.all_categories().iter().any(is)
+        } else {
+            glob::matches_nocase(wanted, command.name.as_bytes())
+        }
+    };
+    match (args.is(3, "ACLCAT"), args.is(3, "PATTERN"), args.is(3, "MODULE")) {
+        // There are no modules.
+        (_, _, true) => Ok(Vec::new()),
+        (false, false, _) => Err(Fault::SYNTAX),
+        _ => Ok(all.into_iter().filter(fits).collect()),
+    }
+}
+
+fn getkeys(
+    session: &mut Session<'_, '_, '_>,
+    args: Args<'_>,
+    with_flags: bool,
+) -> Result<(), Fault> {
     let Some(entry) = session.turn.server.registry.find(args.at(2)) else {
         return Err(Fault::text("ERR Invalid command specified"));
     };
@@ -145,14 +183,24 @@ fn getkeys(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
         return Err(Fault::text("ERR Invalid number of arguments specified for command"));
     }
     let mut positions = Vec::new();
-    entry.command.key_positions(inner, |at| positions.push(at));
+    for spec in entry.command.keys.iter().filter(|spec| !spec.flags.contains("not_key")) {
+        spec.positions(inner, |at| positions.push((at, spec.flags)));
+    }
     if positions.is_empty() {
         return Err(Fault::text("ERR Invalid arguments specified for command"));
     }
     let mut reply = session.reply();
     reply.array(positions.len());
-    for at in positions {
+    for (at, flags) in positions {
+        if with_flags {
+            reply.array(2);
+        }
         reply.bulk(inner.at(at));
+        if with_flags {
+            let flags: Vec<&str> = flags.split_whitespace().collect();
+            reply.set(flags.len());
+            flags.iter().for_each(|flag| reply.simple(flag));
+        }
     }
     Ok(())
 }

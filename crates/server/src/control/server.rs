@@ -477,7 +477,11 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
         write!(t, "rejected_connections:{}\r\nexpired_keys:{}\r\n", stats.rejected, stats.expired)?;
         write!(t, "evicted_keys:0\r\nkeyspace_hits:{}\r\n", stats.hits)?;
         write!(t, "keyspace_misses:{}\r\ntotal_error_replies:{}\r\n", stats.misses, stats.errors)?;
-        write!(t, "tracking_total_keys:{}\r\ntracking_total_items:{}\r\n", tracked.1, tracked.2)
+        write!(
+            t,
+            "client_output_buffer_limit_disconnections:{}\r\ntracking_total_keys:{}\r\ntracking_total_items:{}\r\n",
+            stats.dropped, tracked.1, tracked.2
+        )
     });
     section("Replication", true, &|t| {
         write!(t, "role:master\r\nconnected_slaves:0\r\nmaster_replid:{}\r\n", server.run_id)?;

@@ -1,0 +1,60 @@
+//! Who may come in, and what is held back: limits on connections, protected mode, CLIENT PAUSE.
+
+use std::sync::atomic::Ordering;
+
+use larder_base::time::Millis;
+use larder_commands::{Args, Flags};
+use larder_net::Stream;
+
+use crate::client::Client;
+use crate::shared::Server;
+
+impl Server {
+    /// Whether CLIENT PAUSE holds this request back.
+    pub fn holds(&self, client: &Client, args: Args<'_>, now: Millis) -> bool {
+        let may_write = |name: &[u8]| {
+            self.registry.find(name).is_some_and(|entry| {
+                entry.command.flags.has(Flags::WRITE)
+                    || entry.command.flags.has(Flags::MAY_REPLICATE)
+            })
+        };
+        if args.is(0, "CLIENT") {
+            return false;
+        }
+        let writes = match &client.multi {
+            Some(multi) if args.is(0, "EXEC") => {
+                multi.queue.iter().filter_map(|queued| queued.first()).any(|name| may_write(name))
+            }
+            Some(_) => false,
+            None => may_write(args.at(0)),
+        };
+        self.is_paused(writes, now)
+    }
+
+    /// Whether a connection may stay: answers and drops it if not. Returns its number.
+    pub fn admit(&self, stream: &Stream) -> Option<u64> {
+        let options = self.options.read();
+        let refusal: Option<&[u8]> = if self.connections.load(Ordering::Acquire)
+            >= options.maxclients
+        {
+            Some(b"-ERR max number of clients reached\r\n")
+        } else if options.protected_mode
+            && options.requirepass.is_empty()
+            && !stream.peer().is_local()
+        {
+            Some(
+                b"-DENIED Larder is running in protected mode: no password is set, so only connections \
+                  from this machine are accepted. Set requirepass, or protected-mode no.\r\n",
+            )
+        } else {
+            None
+        };
+        if let Some(text) = refusal {
+            // Best effort: the connection is closed anyway.
+            let _ = stream.write(text);
+            return None;
+        }
+        self.connections.fetch_add(1, Ordering::AcqRel);
+        Some(self.next_client.fetch_add(1, Ordering::Relaxed))
+    }
+}
