@@ -195,4 +195,38 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         std::fs::remove_file(&path).unwrap();
     }
+
+    #[test]
+    fn waits_for_room_and_tells_when_it_comes() {
+        let path = std::env::temp_dir().join(format!("larder-room-{}.sock", std::process::id()));
+        let listener = Listener::unix(&path, 0o700, 16).unwrap();
+        let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let stream = listener.accept().unwrap();
+        let chunk = [7u8; 65536];
+        let mut sent = 0;
+        loop {
+            match stream.write(&chunk) {
+                WriteOutcome::Bytes(0) => break,
+                WriteOutcome::Bytes(count) => sent += count,
+                WriteOutcome::Failed(error) => panic!("{error}"),
+            }
+        }
+        let (mut reactor, mut events) = (Reactor::new().unwrap(), Vec::new());
+        reactor.register(&stream, Token(3), Interest::Both).unwrap();
+        reactor.poll(Wait::Now, &mut events).unwrap();
+        assert!(events.is_empty(), "no room, no bytes");
+        client.read_exact(&mut vec![0; sent]).unwrap();
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        assert!(events[0].writable && !events[0].readable && !events[0].closed);
+        // Half a close is the end of the stream, not a broken connection.
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        reactor.modify(&stream, Token(4), Interest::Read).unwrap();
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        assert!(events[0].token == Token(4) && events[0].readable && !events[0].closed);
+        assert!(matches!(stream.read(&mut [0; 8]), ReadOutcome::Closed));
+        drop(client);
+        reactor.poll(Wait::Forever, &mut events).unwrap();
+        assert!(events[0].closed);
+        assert!(matches!(stream.write(b"x"), WriteOutcome::Failed(_)));
+    }
 }

@@ -54,3 +54,45 @@ impl<T> Mailbox<T> {
         self.count.store(0, Ordering::Release);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::reactor::{Reactor, Wait};
+
+    #[test]
+    fn every_sender_keeps_its_order_and_no_letter_is_lost() {
+        const SENDERS: usize = 3;
+        const LETTERS: usize = 5_000;
+        let mut reactor = Reactor::new().unwrap();
+        let mailbox = Arc::new(Mailbox::new(reactor.waker()));
+        let send = |sender: usize| {
+            let mailbox = Arc::clone(&mailbox);
+            std::thread::spawn(move || {
+                for number in 0..LETTERS {
+                    mailbox.push((sender, number));
+                    mailbox.wake();
+                }
+            })
+        };
+        let senders: Vec<_> = (0..SENDERS).map(send).collect();
+        let (mut letters, mut events) = (Vec::new(), Vec::new());
+        while letters.len() < SENDERS * LETTERS {
+            let limit = std::time::Duration::from_secs(5);
+            let started = std::time::Instant::now();
+            reactor.poll(Wait::AtMost(limit), &mut events).unwrap();
+            assert!(started.elapsed() < limit, "a wake was lost");
+            mailbox.drain(&mut letters);
+        }
+        assert!(mailbox.is_empty());
+        for sender in senders {
+            sender.join().unwrap();
+        }
+        for sender in 0..SENDERS {
+            let numbers = letters.iter().filter(|(from, _)| *from == sender).map(|(_, n)| *n);
+            assert!(numbers.eq(0..LETTERS), "sender {sender} was reordered");
+        }
+    }
+}
