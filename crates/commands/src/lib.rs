@@ -16,6 +16,7 @@ pub mod lcs;
 pub mod list;
 pub mod set;
 pub mod sort;
+pub mod sorted_set;
 pub mod string;
 mod support;
 pub mod table;
@@ -39,6 +40,7 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
         lcs::COMMANDS,
         list::COMMANDS,
         set::COMMANDS,
+        sorted_set::COMMANDS,
         sort::COMMANDS,
         string::COMMANDS,
     ];

@@ -1,0 +1,515 @@
+//! Commands on sorted sets: members one by one, from the ends and at random. Ranges lie in `ranges`,
+//! combinations of several sets in `combine`.
+
+use larder_base::number;
+use larder_protocol::reply::Reply;
+use larder_store::value::SortedSet;
+use larder_store::{EventClass, Kind, Text};
+
+use crate::args::Args;
+use crate::context::{Context, Outcome};
+use crate::fault::Fault;
+use crate::support::{
+    DRAW_MAX, ScanOptions, at_least_one, bulk, positive, timeout, wait, write_scan,
+};
+
+mod combine;
+mod ranges;
+mod rows;
+
+pub use rows::COMMANDS;
+
+/// Writes a member with its score, as a pair of its own or flat.
+fn pair(reply: &mut Reply<'_>, member: Text<'_>, score: f64, nested: bool) {
+    if nested {
+        reply.array(2);
+    }
+    bulk(reply, member);
+    reply.double(score);
+}
+
+/// Which scores ZADD may write.
+#[derive(Clone, Copy, Default)]
+struct Options {
+    only_new: bool,
+    only_old: bool,
+    greater: bool,
+    less: bool,
+    changed: bool,
+    increment: bool,
+}
+
+impl Options {
+    /// The options from position 2 on, and where the scores begin.
+    fn parse(args: Args<'_>) -> (Options, usize) {
+        let mut options = Options::default();
+        let mut at = 2;
+        loop {
+            let flag = match args.at(at).to_ascii_uppercase().as_slice() {
+                b"NX" => &mut options.only_new,
+                b"XX" => &mut options.only_old,
+                b"GT" => &mut options.greater,
+                b"LT" => &mut options.less,
+                b"CH" => &mut options.changed,
+                b"INCR" => &mut options.increment,
+                _ => return (options, at),
+            };
+            *flag = true;
+            at += 1;
+        }
+    }
+
+    fn check(self) -> Result<(), Fault> {
+        if self.only_new && self.only_old {
+            return Err(Fault::text("ERR XX and NX options at the same time are not compatible"));
+        }
+        if (self.greater && (self.less || self.only_new)) || (self.less && self.only_new) {
+            return Err(Fault::text(
+                "ERR GT, LT, and/or NX options at the same time are not compatible",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The score to write. NaN stands for a sum that is no number.
+    fn decide(self, old: Option<f64>, score: f64) -> Option<f64> {
+        let Some(old) = old else { return Some(score).filter(|_| !self.only_old) };
+        if self.only_new {
+            return None;
+        }
+        let new = if self.increment { old + score } else { score };
+        if new.is_nan() {
+            return Some(new);
+        }
+        let refused = (self.greater && new <= old) || (self.less && new >= old);
+        Some(new).filter(|_| !refused)
+    }
+}
+
+fn add(
+    ctx: &mut Context<'_>,
+    key: &[u8],
+    pairs: &[(f64, &[u8])],
+    options: Options,
+) -> Result<Outcome, Fault> {
+    let limits = &ctx.settings.thresholds;
+    if options.only_old && ctx.keys.peek::<SortedSet>(key)?.is_none() {
+        if options.increment {
+            ctx.reply.null();
+        } else {
+            ctx.reply.integer(0);
+        }
+        return Ok(Outcome::Done);
+    }
+    let sorted = ctx.keys.write_or_create::<SortedSet>(key)?;
+    let (mut added, mut updated, mut last) = (0, 0, None);
+    for (score, member) in pairs {
+        let mut no_number = false;
+        let mut allowed = None;
+        let result = sorted.update(member, limits, |old| {
+            allowed = options.decide(old, *score);
+            no_number = allowed.is_some_and(f64::is_nan);
+            allowed.filter(|new| !new.is_nan())
+        });
+        if no_number {
+            return Err(Fault::text("ERR resulting score is not a number (NaN)"));
+        }
+        last = allowed;
+        match (result.old, allowed) {
+            (None, Some(_)) => added += 1,
+            (Some(old), Some(new)) if old != new => updated += 1,
+            _ => {}
+        }
+    }
+    if options.increment {
+        match last {
+            Some(score) => ctx.reply.double(score),
+            None => ctx.reply.null(),
+        }
+    } else {
+        ctx.reply.count(if options.changed { added + updated } else { added });
+    }
+    if added + updated > 0 {
+        let event = if options.increment { "zincr" } else { "zadd" };
+        ctx.keys.signal(key, EventClass::SortedSet, event);
+    }
+    Ok(Outcome::Done)
+}
+
+fn zadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (options, at) = Options::parse(args);
+    let rest = args.from(at);
+    if rest.is_empty() || rest.len() % 2 == 1 {
+        return Err(Fault::SYNTAX);
+    }
+    options.check()?;
+    if options.increment && rest.len() > 2 {
+        return Err(Fault::text("ERR INCR option supports a single increment-element pair"));
+    }
+    let mut pairs = Vec::with_capacity(rest.len() / 2);
+    for (index, member) in rest.iter().enumerate().skip(1).step_by(2) {
+        pairs.push((args.f64(at + index - 1)?, *member));
+    }
+    add(ctx, args.at(1), &pairs, options)
+}
+
+fn zincrby(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let options = Options { increment: true, ..Options::default() };
+    add(ctx, args.at(1), &[(args.f64(2)?, args.at(3))], options)
+}
+
+fn zrem(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let key = args.at(1);
+    let removed = match ctx.keys.write::<SortedSet>(key)? {
+        Some(sorted) => {
+            args.from(2).iter().filter(|member| sorted.remove(member).is_some()).count()
+        }
+        None => 0,
+    };
+    ctx.reply.count(removed);
+    if removed > 0 {
+        ctx.keys.signal(key, EventClass::SortedSet, "zrem");
+        ctx.keys.remove_if_empty(key);
+    }
+    Ok(Outcome::Done)
+}
+
+fn zcard(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let len = ctx.keys.read::<SortedSet>(args.at(1))?.map_or(0, SortedSet::len);
+    ctx.reply.count(len);
+    Ok(Outcome::Done)
+}
+
+fn zscore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    match ctx.keys.read::<SortedSet>(args.at(1))?.and_then(|sorted| sorted.score(args.at(2))) {
+        Some(score) => ctx.reply.double(score),
+        None => ctx.reply.null(),
+    }
+    Ok(Outcome::Done)
+}
+
+fn zmscore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let sorted = ctx.keys.read::<SortedSet>(args.at(1))?;
+    let members = args.from(2);
+    ctx.reply.array(members.len());
+    for member in members {
+        match sorted.and_then(|sorted| sorted.score(member)) {
+            Some(score) => ctx.reply.double(score),
+            None => ctx.reply.null(),
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn rank(ctx: &mut Context<'_>, args: Args<'_>, reverse: bool) -> Result<Outcome, Fault> {
+    let with_score = args.len() > 3;
+    if with_score && (args.len() > 4 || !args.is(3, "WITHSCORE")) {
+        return Err(Fault::SYNTAX);
+    }
+    let sorted = ctx.keys.read::<SortedSet>(args.at(1))?;
+    let found = sorted.and_then(|sorted| {
+        let (rank, score) = sorted.rank(args.at(2))?;
+        Some((if reverse { sorted.len().checked_sub(rank + 1)? } else { rank }, score))
+    });
+    match found {
+        Some((rank, score)) if with_score => {
+            ctx.reply.array(2);
+            ctx.reply.count(rank);
+            ctx.reply.double(score);
+        }
+        Some((rank, _)) => ctx.reply.count(rank),
+        None if with_score => ctx.reply.null_array(),
+        None => ctx.reply.null(),
+    }
+    Ok(Outcome::Done)
+}
+
+fn zrank(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    rank(ctx, args, false)
+}
+
+fn zrevrank(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    rank(ctx, args, true)
+}
+
+// ---- from the ends ----
+
+/// An end of the order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Least {
+    Min,
+    Max,
+}
+
+impl Least {
+    fn event(self) -> &'static str {
+        if self == Least::Min { "zpopmin" } else { "zpopmax" }
+    }
+}
+
+/// Writes up to `count` members from an end and removes them.
+fn take(reply: &mut Reply<'_>, sorted: &mut SortedSet, end: Least, count: usize, nested: bool) {
+    let len = sorted.len();
+    let count = count.min(len);
+    let ranks = if end == Least::Min { 0..count } else { len - count..len };
+    let found = sorted.range(ranks.clone());
+    match end {
+        Least::Min => found.for_each(|(member, score)| pair(reply, member, score, nested)),
+        Least::Max => found.rev().for_each(|(member, score)| pair(reply, member, score, nested)),
+    }
+    sorted.remove_range(ranks);
+}
+
+fn taken(ctx: &mut Context<'_>, key: &[u8], end: Least) {
+    ctx.keys.signal(key, EventClass::SortedSet, end.event());
+    ctx.keys.remove_if_empty(key);
+}
+
+fn pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Outcome, Fault> {
+    if args.len() > 3 {
+        return Err(Fault::SYNTAX);
+    }
+    let count = if args.len() == 3 { Some(positive(args, 2)?) } else { None };
+    let key = args.at(1);
+    let Some(sorted) = ctx.keys.write::<SortedSet>(key)? else {
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let wanted = count.unwrap_or(1).min(sorted.len());
+    let nested = count.is_some() && ctx.reply.is_resp3();
+    ctx.reply.array(if nested { wanted } else { wanted * 2 });
+    if wanted > 0 {
+        take(&mut ctx.reply, sorted, end, wanted, nested);
+        taken(ctx, key, end);
+    }
+    Ok(Outcome::Done)
+}
+
+fn zpopmin(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    pop(ctx, args, Least::Min)
+}
+
+fn zpopmax(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    pop(ctx, args, Least::Max)
+}
+
+/// Whether there is something at a key; a waiting command is blind to keys of other types.
+fn ready(ctx: &mut Context<'_>, key: &[u8]) -> Result<bool, Fault> {
+    match ctx.keys.peek::<SortedSet>(key) {
+        Ok(sorted) => Ok(sorted.is_some_and(|sorted| !sorted.is_empty())),
+        Err(_) if ctx.retry => Ok(false),
+        Err(wrong) => Err(wrong.into()),
+    }
+}
+
+fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Outcome, Fault> {
+    let last = args.len() - 1;
+    let timeout_ms = timeout(args, last)?;
+    for key in args.span(1, last - 1) {
+        if !ready(ctx, key)? {
+            continue;
+        }
+        if let Some(sorted) = ctx.keys.write::<SortedSet>(key)? {
+            ctx.reply.array(3);
+            ctx.reply.bulk(key);
+            take(&mut ctx.reply, sorted, end, 1, false);
+            taken(ctx, key, end);
+            return Ok(Outcome::Done);
+        }
+    }
+    Ok(wait(ctx, 1..last, Kind::SortedSet, timeout_ms))
+}
+
+fn bzpopmin(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    blocking_pop(ctx, args, Least::Min)
+}
+
+fn bzpopmax(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    blocking_pop(ctx, args, Least::Max)
+}
+
+/// `numkeys key [key ...] <MIN | MAX> [COUNT count]` from a position on.
+fn parse_mpop(args: Args<'_>, at: usize) -> Result<(std::ops::Range<usize>, Least, usize), Fault> {
+    let keys = at_least_one(args, at, "ERR numkeys should be greater than 0")?;
+    let after = at.saturating_add(1).saturating_add(keys);
+    let end = if args.is(after, "MIN") {
+        Least::Min
+    } else if args.is(after, "MAX") {
+        Least::Max
+    } else {
+        return Err(Fault::SYNTAX);
+    };
+    let mut count = None;
+    let mut next = after + 1;
+    while next < args.len() {
+        if count.is_some() || !args.is(next, "COUNT") || next + 1 >= args.len() {
+            return Err(Fault::SYNTAX);
+        }
+        count = Some(at_least_one(args, next + 1, "ERR count should be greater than 0")?);
+        next += 2;
+    }
+    Ok((at + 1..after, end, count.unwrap_or(1)))
+}
+
+fn pop_first(
+    ctx: &mut Context<'_>,
+    args: Args<'_>,
+    keys: std::ops::Range<usize>,
+    end: Least,
+    count: usize,
+) -> Result<bool, Fault> {
+    for key in args.span(keys.start, keys.len()) {
+        if !ready(ctx, key)? {
+            continue;
+        }
+        if let Some(sorted) = ctx.keys.write::<SortedSet>(key)? {
+            ctx.reply.array(2);
+            ctx.reply.bulk(key);
+            ctx.reply.array(count.min(sorted.len()));
+            take(&mut ctx.reply, sorted, end, count, true);
+            taken(ctx, key, end);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn zmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let (keys, end, count) = parse_mpop(args, 1)?;
+    if !pop_first(ctx, args, keys, end, count)? {
+        ctx.reply.null_array();
+    }
+    Ok(Outcome::Done)
+}
+
+fn bzmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let timeout_ms = timeout(args, 1)?;
+    let (keys, end, count) = parse_mpop(args, 2)?;
+    if pop_first(ctx, args, keys.clone(), end, count)? {
+        return Ok(Outcome::Done);
+    }
+    Ok(wait(ctx, keys, Kind::SortedSet, timeout_ms))
+}
+
+// ---- at random, and all ----
+
+fn zrandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let key = args.at(1);
+    if args.len() == 2 {
+        match ctx.keys.read::<SortedSet>(key)?.and_then(|sorted| sorted.random(ctx.rng)) {
+            Some((member, _)) => bulk(&mut ctx.reply, member),
+            None => ctx.reply.null(),
+        }
+        return Ok(Outcome::Done);
+    }
+    let count = args.i64(2)?;
+    let with_scores = args.len() == 4 && args.is(3, "WITHSCORES");
+    if args.len() > 4 || (args.len() == 4 && !with_scores) {
+        return Err(Fault::SYNTAX);
+    }
+    if count < -DRAW_MAX {
+        return Err(Fault::text("ERR value is out of range"));
+    }
+    let Some(sorted) = ctx.keys.read::<SortedSet>(key)? else {
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let nested = with_scores && ctx.reply.is_resp3();
+    let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    let wanted = if count < 0 { wanted } else { wanted.min(sorted.len()) };
+    ctx.reply.array(if with_scores && !nested { wanted * 2 } else { wanted });
+    let mut show = |member: Text<'_>, score: f64| match with_scores {
+        true => pair(&mut ctx.reply, member, score, nested),
+        false => bulk(&mut ctx.reply, member),
+    };
+    if count < 0 {
+        for _ in 0..wanted {
+            if let Some((member, score)) = sorted.random(ctx.rng) {
+                show(member, score);
+            }
+        }
+    } else {
+        let mut open = wanted;
+        for (seen, (member, score)) in sorted.iter().enumerate() {
+            if open > 0 && ctx.rng.below_usize(sorted.len() - seen) < open {
+                show(member, score);
+                open -= 1;
+            }
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+fn zscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
+    let options = ScanOptions::parse(args, false)?;
+    ctx.reply.array(2);
+    let Some(sorted) = ctx.keys.read::<SortedSet>(args.at(1))? else {
+        ctx.reply.bulk(b"0");
+        ctx.reply.array(0);
+        return Ok(Outcome::Done);
+    };
+    let mut shown = Vec::new();
+    let (mut count, mut text) = (0, Vec::new());
+    let mut inner = Reply::new(&mut shown, ctx.reply.version());
+    let next = sorted.scan(options.cursor, options.count, |member, score| {
+        if member.with_bytes(|bytes| options.shows(bytes)) {
+            bulk(&mut inner, member);
+            text.clear();
+            number::write_f64(&mut text, score);
+            inner.bulk(&text);
+            count += 2;
+        }
+    });
+    write_scan(&mut ctx.reply, next, count, &shown);
+    Ok(Outcome::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::Bench;
+
+    #[test]
+    fn scores_are_written_under_conditions() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("ZADD z 1 a 2 b 3 c", ":3"),
+            ("ZADD z GT CH 0 a 5 b", ":1"),
+            ("ZADD z XX INCR 1 none", "$-1"),
+            ("ZADD z NX XX 1 a", "-ERR XX and NX options at the same time are not compatible"),
+            ("ZADD z nan a", "-ERR value is not a valid float"),
+            ("ZINCRBY z inf a", "$3 inf"),
+            ("ZINCRBY z -inf a", "-ERR resulting score is not a number (NaN)"),
+            ("ZRANGE z 0 -1 WITHSCORES", "*6 $1 c $1 3 $1 b $1 5 $1 a $3 inf"),
+            ("ZRANGE z (3 +inf BYSCORE LIMIT 0 1", "*1 $1 b"),
+            ("ZREVRANGEBYSCORE z +inf -inf LIMIT 1 9", "*2 $1 b $1 c"),
+            ("ZREVRANK z a WITHSCORE", "*2 :0 $3 inf"),
+            ("ZCOUNT z 3 (inf", ":2"),
+            ("ZUNION 2 z z WEIGHTS 1 2 WITHSCORES", "*6 $1 c $1 9 $1 b $2 15 $1 a $3 inf"),
+            ("ZPOPMAX z 9223372036854775807", "*6 $1 a $3 inf $1 b $1 5 $1 c $1 3"),
+            ("ZPOPMIN z", "*0"),
+            ("BZPOPMIN z 0", "(waits)"),
+        ]);
+    }
+
+    #[test]
+    fn ranges_by_bytes_and_combinations() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("ZADD z 0 a 0 b 0 c", ":3"),
+            ("ZRANGEBYLEX z [b +", "*2 $1 b $1 c"),
+            ("ZRANGE z + (a BYLEX REV", "*2 $1 c $1 b"),
+            ("ZLEXCOUNT z + -", ":0"),
+            ("ZRANGESTORE y z 0 1", ":2"),
+            ("ZDIFF 2 z y", "*1 $1 c"),
+            ("ZINTERCARD 2 z y LIMIT 1", ":1"),
+            ("ZINTERSTORE x 2 z y AGGREGATE MAX", ":2"),
+            ("ZDIFFSTORE x 2 y z", ":0"),
+            ("EXISTS x", ":0"),
+            ("ZREMRANGEBYRANK z 0 -9223372036854775808", ":0"),
+            ("ZREMRANGEBYLEX z - (c", ":2"),
+            ("ZRANGE z a 1", "-ERR value is not an integer or out of range"),
+            ("ZRANGEBYSCORE z a 1", "-ERR min or max is not a float"),
+            ("ZMPOP 2 none z MIN", "*2 $1 z *1 *2 $1 c $1 0"),
+        ]);
+    }
+}
