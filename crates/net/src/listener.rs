@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, chmod};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    AddressFamily, SocketAddrAny, SocketAddrUnix, SocketFlags, SocketType, acceptfrom_with, bind,
     getsockname, listen, socket_with, sockopt,
 };
 
@@ -85,8 +85,8 @@ impl Listener {
     /// See `AcceptError`.
     pub fn accept(&self) -> Result<Stream, AcceptError> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = match accept_with(&self.fd, flags) {
-            Ok(fd) => fd,
+        let (fd, peer) = match acceptfrom_with(&self.fd, flags) {
+            Ok(accepted) => accepted,
             Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => {
                 return Err(AcceptError::WouldBlock);
             }
@@ -102,7 +102,6 @@ impl Listener {
             }
             Kind::Tcp => {
                 let failed = |error: Errno| AcceptError::Failed(error.into());
-                let peer = rustix::net::getpeername(&fd).map_err(failed)?;
                 // A peer without an address must not pass for a local one.
                 let peer = peer.and_then(to_socket_addr).ok_or(Errno::NOTCONN).map_err(failed)?;
                 let local = getsockname(&fd).ok().and_then(to_socket_addr);
@@ -228,5 +227,21 @@ mod tests {
         reactor.poll(Wait::Forever, &mut events).unwrap();
         assert!(events[0].closed);
         assert!(matches!(stream.write(b"x"), WriteOutcome::Failed(_)));
+    }
+
+    #[test]
+    fn ipv6_peers_are_written_in_brackets() {
+        // A machine without IPv6 has nothing to show here.
+        let Ok(listener) = Listener::tcp("::1", 0, 16) else { return };
+        let port = to_socket_addr(getsockname(&listener.fd).unwrap()).unwrap().port();
+        let client = std::net::TcpStream::connect(("::1", port)).unwrap();
+        let stream = listener.accept().unwrap();
+        let port_of_client = client.local_addr().unwrap().port();
+        assert_eq!(stream.peer().to_string(), format!("[::1]:{port_of_client}"));
+        assert_eq!(stream.local(), format!("[::1]:{port}"));
+        assert!(stream.peer().is_local());
+        let mapped = PeerAddr::Tcp("[::ffff:127.0.0.1]:1".parse().unwrap());
+        assert!(mapped.is_local());
+        assert!(!PeerAddr::Tcp("[::ffff:10.0.0.1]:1".parse().unwrap()).is_local());
     }
 }
