@@ -120,9 +120,12 @@ impl Server {
         seed: [u64; 2],
     ) -> Server {
         let [k0, k1] = seed;
+        let mut settings = Settings::default();
+        // Members and fields are keyed as keys are: nobody may choose where they fall.
+        settings.thresholds.hasher = KeyHasher::new(k1, k0);
         let server = Server {
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), options.databases),
-            settings: Settings::default(),
+            settings,
             registry: Registry::default(),
             workers,
             exclusive: Mutex::new(()),
