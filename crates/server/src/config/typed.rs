@@ -116,6 +116,14 @@ config! {
     slowlog_log_slower_than: i64 = "slowlog-log-slower-than",
     /// Entries.
     slowlog_max_len: usize = "slowlog-max-len",
+    /// Bytes; -1 = never.
+    commandlog_request_larger_than: i64 = "commandlog-request-larger-than",
+    /// Entries.
+    commandlog_large_request_max_len: usize = "commandlog-large-request-max-len",
+    /// Bytes; -1 = never.
+    commandlog_reply_larger_than: i64 = "commandlog-reply-larger-than",
+    /// Entries.
+    commandlog_large_reply_max_len: usize = "commandlog-large-reply-max-len",
     /// Milliseconds; 0 = off.
     latency_monitor_threshold: u64 = "latency-monitor-threshold",
     /// Whether durations are counted.

@@ -3,8 +3,6 @@
 use super::super::values::Permission;
 use super::{INT, Kind, LONG, NO_ACL, NO_MODULES, NO_SCRIPTS, Row};
 
-const NO_COMMAND_LOG: &str = "the log of large requests and replies is not part of this version";
-
 pub(super) static ROWS: &[Row] = &[
     Row::new("requirepass", Kind::Secret, "", "Password of the default user; empty = none."),
     Row::new(
@@ -62,29 +60,25 @@ pub(super) static ROWS: &[Row] = &[
         Kind::Integer(-1, i64::MAX),
         "1048576",
         "Bytes above which a request is logged; -1 = never.",
-    )
-    .harmless(NO_COMMAND_LOG),
+    ),
     Row::new(
         "commandlog-large-request-max-len",
         Kind::Integer(0, i64::MAX),
         "128",
         "Entries kept of large requests.",
-    )
-    .harmless(NO_COMMAND_LOG),
+    ),
     Row::new(
         "commandlog-reply-larger-than",
         Kind::Integer(-1, i64::MAX),
         "1048576",
         "Bytes above which a reply is logged; -1 = never.",
-    )
-    .harmless(NO_COMMAND_LOG),
+    ),
     Row::new(
         "commandlog-large-reply-max-len",
         Kind::Integer(0, i64::MAX),
         "128",
         "Entries kept of large replies.",
-    )
-    .harmless(NO_COMMAND_LOG),
+    ),
     Row::new(
         "latency-monitor-threshold",
         Kind::Integer(0, i64::MAX),
