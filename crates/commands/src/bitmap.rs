@@ -23,7 +23,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.6.0",
         complexity: "O(N) where N is the number of bytes looked at",
         summary: "Counts the bits that are set in a string or a part of it.",
-        usage: "key [start [end [BYTE | BIT]]]",
+        usage: "key [start end [BYTE | BIT]]",
         ..Command::data(Group::Bitmap, bitcount)
     },
     Command {

@@ -159,8 +159,8 @@ fn set_deadline(
     name: &str,
 ) -> Result<Outcome, Fault> {
     let key = args.at(1);
-    let value = args.i64(2)?;
     let conditions = Conditions::parse(args)?;
+    let value = args.i64(2)?;
     let now = ctx.keys.now();
     let when = clock.moment(value, now).ok_or_else(|| Fault::expire_time(name))?;
     let Some(old) = ctx.keys.deadline(key) else {
