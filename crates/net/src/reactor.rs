@@ -20,6 +20,10 @@ const WAKER: u64 = u64::MAX;
 /// Events taken from the system at once.
 const EVENTS_MAX: usize = 512;
 
+/// The longest wait handed to the system, which refuses what exceeds 31 bits of milliseconds; waking
+/// early is within the meaning of `Wait::AtMost`.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
 /// What to wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Interest {
@@ -125,6 +129,7 @@ impl Reactor {
         let limit = match wait {
             Wait::Now => Some(Timespec { tv_sec: 0, tv_nsec: 0 }),
             Wait::AtMost(time) => {
+                let time = time.min(WAIT_MAX);
                 Some(Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 1, tv_nsec: 0 }))
             }
             Wait::Forever => None,
@@ -196,6 +201,13 @@ mod tests {
         let started = std::time::Instant::now();
         reactor.poll(Wait::AtMost(Duration::from_millis(5)), &mut events).unwrap();
         assert!(started.elapsed() >= Duration::from_millis(4), "the wake was not taken");
+    }
+
+    #[test]
+    fn an_endless_limit_is_no_error() {
+        let (mut reactor, mut events) = (Reactor::new().unwrap(), Vec::new());
+        reactor.waker().wake();
+        reactor.poll(Wait::AtMost(Duration::MAX), &mut events).unwrap();
     }
 
     #[test]
