@@ -157,7 +157,7 @@ fn play(
 }
 
 /// A reply as a line: its kind's sign and its text, escaped.
-fn render(value: &Value) -> String {
+pub fn render(value: &Value) -> String {
     let list = |sign: &str, items: &[Value]| {
         let items: Vec<String> = items.iter().map(render).collect();
         format!("{sign}[{}]", items.join(", "))

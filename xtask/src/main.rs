@@ -2,13 +2,15 @@
 
 mod ci;
 mod conformance;
+mod differential;
 mod process;
 
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
-cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server";
+cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
+cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -18,6 +20,13 @@ fn main() -> Result<()> {
             let tally = conformance::run(args.get(1..).unwrap_or(&[]))?;
             println!("{} passed, {} failed", tally.passed, tally.failed);
             if tally.failed > 0 {
+                bail!("Larder and redis-server differ");
+            }
+            Ok(())
+        }
+        Some("differential") => {
+            let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;
+            if outcome.differences > 0 {
                 bail!("Larder and redis-server differ");
             }
             Ok(())

@@ -47,7 +47,7 @@ impl Server {
     pub fn connect(&self) -> Result<Client> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_nodelay(true)?;
-        Ok(Client { stream, received: Vec::new() })
+        Ok(Client { stream, received: Vec::new(), taken: 0 })
     }
 }
 
@@ -63,6 +63,8 @@ impl Drop for Server {
 pub struct Client {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Bytes of `received` already returned.
+    taken: usize,
 }
 
 impl Client {
@@ -73,14 +75,26 @@ impl Client {
         Ok(self.stream.write_all(&bytes)?)
     }
 
+    /// Sends many commands in one write.
+    pub fn send_all(&mut self, commands: &[Vec<Vec<u8>>]) -> Result<()> {
+        let mut bytes = Vec::new();
+        for args in commands {
+            encode_command(&mut bytes, args);
+        }
+        Ok(self.stream.write_all(&bytes)?)
+    }
+
     /// The next reply or push; an error after `wait`.
     pub fn read(&mut self, wait: Duration) -> Result<Value> {
-        self.stream.set_read_timeout(Some(wait))?;
         loop {
-            if let Some((value, used)) = parse(&self.received).context("not RESP")? {
-                self.received.drain(..used);
+            let rest = self.received.get(self.taken..).unwrap_or(&[]);
+            if let Some((value, used)) = parse(rest).context("not RESP")? {
+                self.taken += used;
                 return Ok(value);
             }
+            self.received.drain(..self.taken);
+            self.taken = 0;
+            self.stream.set_read_timeout(Some(wait))?;
             let mut buffer = [0; 16_384];
             let count = self.stream.read(&mut buffer).context("no reply in time")?;
             if count == 0 {
