@@ -21,12 +21,34 @@ pub fn run() -> Result<()> {
             bail!("{title} failed");
         }
     }
+    fuzz_targets()?;
     println!("== conformance");
     let subject = "--subject".to_owned();
     let tally = crate::conformance::run(&[subject, "target/quick/larder".to_owned()])?;
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         bail!("Larder and redis-server differ");
+    }
+    Ok(())
+}
+
+/// The fuzz targets must build, where a nightly compiler is at hand to build them.
+fn fuzz_targets() -> Result<()> {
+    println!("== fuzz targets");
+    let nightly = Command::new("cargo")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .args(["+nightly", "--version"])
+        .output();
+    if !nightly.is_ok_and(|output| output.status.success()) {
+        println!("no nightly compiler: passed over");
+        return Ok(());
+    }
+    let args = ["+nightly", "check", "--manifest-path", "fuzz/Cargo.toml"];
+    // The toolchain that runs us must not be inherited.
+    let mut cargo = Command::new("cargo");
+    let status = cargo.env_remove("RUSTUP_TOOLCHAIN").args(args).status()?;
+    if !status.success() {
+        bail!("a fuzz target does not build");
     }
     Ok(())
 }
