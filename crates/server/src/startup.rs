@@ -109,7 +109,8 @@ fn split(line: &str) -> Option<Vec<String>> {
 ///
 /// # Errors
 /// A text that says what could not be opened.
-pub fn serve(options: Options, memory: MemoryProbe) -> Result<(), String> {
+pub fn serve(mut options: Options, memory: MemoryProbe) -> Result<(), String> {
+    allow_descriptors(&mut options);
     let listeners = listen(&options)?;
     let mut reactors = Vec::new();
     let mut workers = Vec::new();
@@ -155,6 +156,19 @@ pub fn serve(options: Options, memory: MemoryProbe) -> Result<(), String> {
     Ok(())
 }
 
+/// Asks for descriptors for all clients, and lowers `maxclients` to what the system grants.
+fn allow_descriptors(options: &mut Options) {
+    /// For listeners, event loops and files.
+    const OWN: usize = 32;
+    let wanted = options.maxclients.saturating_add(OWN);
+    let granted = larder_net::raise_descriptor_limit(wanted as u64).unwrap_or(1024);
+    let granted = usize::try_from(granted).unwrap_or(usize::MAX);
+    if granted < wanted {
+        options.maxclients = granted.saturating_sub(OWN).max(1);
+        println!("# warning: only {granted} descriptors: maxclients is {}", options.maxclients);
+    }
+}
+
 fn listen(options: &Options) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
     for host in options.bind.iter().filter(|_| options.port != 0) {
@@ -164,7 +178,8 @@ fn listen(options: &Options) -> Result<Vec<Listener>, String> {
         };
         match Listener::tcp(host, options.port, options.tcp_backlog) {
             Ok(listener) => listeners.push(listener),
-            Err(_) if optional => {}
+            // An address that this machine lacks may be missing; a taken port may not.
+            Err(error) if optional && error.kind() != std::io::ErrorKind::AddrInUse => {}
             Err(error) => {
                 return Err(format!("Could not listen on {host} port {}: {error}", options.port));
             }
