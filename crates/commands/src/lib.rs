@@ -10,6 +10,7 @@ mod deadline;
 pub mod expire;
 pub mod fault;
 pub mod generic;
+pub mod geo;
 pub mod hash;
 pub mod hyperloglog;
 pub mod lcs;
@@ -35,6 +36,7 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
         bitmap::COMMANDS,
         expire::COMMANDS,
         generic::COMMANDS,
+        geo::COMMANDS,
         hash::COMMANDS,
         hyperloglog::COMMANDS,
         lcs::COMMANDS,

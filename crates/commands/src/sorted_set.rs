@@ -14,7 +14,7 @@ use crate::support::{
 };
 
 mod combine;
-mod ranges;
+pub(crate) mod ranges;
 mod rows;
 
 pub use rows::COMMANDS;
@@ -30,12 +30,12 @@ fn pair(reply: &mut Reply<'_>, member: Text<'_>, score: f64, nested: bool) {
 
 /// Which scores ZADD may write.
 #[derive(Clone, Copy, Default)]
-struct Options {
-    only_new: bool,
-    only_old: bool,
+pub(crate) struct Options {
+    pub only_new: bool,
+    pub only_old: bool,
     greater: bool,
     less: bool,
-    changed: bool,
+    pub changed: bool,
     increment: bool,
 }
 
@@ -86,7 +86,7 @@ impl Options {
     }
 }
 
-fn add(
+pub(crate) fn add(
     ctx: &mut Context<'_>,
     key: &[u8],
     pairs: &[(f64, &[u8])],
