@@ -28,6 +28,8 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Configuration\n\n\
          <!-- Made from the option table by a test; change the table, not this page. -->\n\n\
+         **The running server does not use this table yet**: it obeys only the options that `CONFIG GET *` lists and \
+         refuses all others (see compatibility.md). This page says what the table holds, ready to be wired in.\n\n\
          Larder reads `redis.conf`: `larder [file] [-] [--option value ...]`; a later line wins. Every option of \
          Redis 7.0 and Valkey 8 is known.\n\n\
          - **works**: as described.\n\
