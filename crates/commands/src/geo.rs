@@ -259,7 +259,7 @@ fn geoadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         at += 1;
     }
     if args.from(at).is_empty()
-        || args.from(at).len() % 3 != 0
+        || !args.from(at).len().is_multiple_of(3)
         || (options.only_new && options.only_old)
     {
         return Err(Fault::SYNTAX);
@@ -528,8 +528,7 @@ fn georadiusbymember_ro(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome
 
 fn search(ctx: &mut Context<'_>, args: Args<'_>, store: bool) -> Result<Outcome, Fault> {
     let name = if store { "geosearchstore" } else { "geosearch" };
-    let mut query = Query::default();
-    query.store = store.then_some((args.at(1), false));
+    let mut query = Query { store: store.then_some((args.at(1), false)), ..Query::default() };
     query.options(args, if store { 3 } else { 2 }, true, store)?;
     if query.member.is_none() && query.center.is_none() {
         return Err(Fault::new(format!(
