@@ -1,6 +1,7 @@
 //! Developer tasks of the workspace: `cargo xtask <task>`. What CI runs is what a developer runs.
 
 mod ci;
+mod compare;
 mod conformance;
 mod differential;
 mod process;
@@ -10,7 +11,8 @@ use anyhow::{Result, bail};
 const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
-cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared";
+cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared
+cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]  speed beside a peer";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -24,6 +26,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;
             if outcome.differences > 0 {

@@ -19,6 +19,11 @@ pub struct Server {
 impl Server {
     /// Starts a program as a server without persistence and waits until it answers.
     pub fn start(program: &str) -> Result<Server> {
+        Server::start_with(program, &[])
+    }
+
+    /// The same with more options.
+    pub fn start_with(program: &str, options: &[&str]) -> Result<Server> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(program);
         if !program.ends_with("redis-server") {
@@ -27,6 +32,7 @@ impl Server {
         let text = port.to_string();
         let child = command
             .args(["--port", &text, "--save", "", "--appendonly", "no"])
+            .args(options)
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("{program} does not start"))?;
@@ -41,6 +47,11 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         bail!("{program} does not answer on port {port}")
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// A connection to it.
