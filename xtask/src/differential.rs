@@ -122,7 +122,7 @@ pub fn run(args: &[String]) -> Result<Outcome> {
             let name = String::from_utf8_lossy(&words[0]).to_ascii_uppercase();
             if let Entry::Vacant(free) = found.entry(name) {
                 history.extend(batch.into_iter().take(difference.at + 1));
-                let script = shrink(history, version, &ours, &oracle)?;
+                let script = shrink(history, version, &ours, &oracle, &waivers)?;
                 println!("-- {} (RESP{version})\n{script}{text}", free.key());
                 free.insert(script);
             }
@@ -264,13 +264,25 @@ fn canonical(words: &Words, value: &Value) -> String {
 }
 
 /// The fewest commands that still end in a difference, by leaving out ever smaller runs of them.
-fn shrink(mut script: Vec<Words>, version: &str, ours: &Server, oracle: &Server) -> Result<String> {
+fn shrink(
+    mut script: Vec<Words>,
+    version: &str,
+    ours: &Server,
+    oracle: &Server,
+    waivers: &[String],
+) -> Result<String> {
+    let shown = script.last().and_then(|words| words.first()).cloned().unwrap_or_default();
     let until = Instant::now() + Duration::from_secs(8);
     let differs = |script: &[Words]| -> Result<Option<usize>> {
         let mut pair = Pair::open(ours, oracle, version)?;
         for (number, batch) in script.chunks(BATCH).enumerate() {
             if let Some(difference) = pair.play(batch)?.difference {
-                return Ok(Some(number * BATCH + difference.at));
+                // Another difference, met on the way, is not the one to show.
+                let words = &batch[difference.at];
+                let text = difference.text(words);
+                let same = words[0].eq_ignore_ascii_case(&shown)
+                    && !waivers.iter().any(|needle| text.contains(needle));
+                return Ok(same.then_some(number * BATCH + difference.at));
             }
         }
         Ok(None)
