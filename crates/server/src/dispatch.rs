@@ -123,6 +123,11 @@ impl Turn<'_> {
         if !entry.command.fits(args.len()) {
             return Err(Fault::arity(entry.command.name));
         }
+        if let Some(sub) = entry.command.subcommands.iter().find(|sub| args.is(1, sub.name))
+            && !sub.fits(args.len())
+        {
+            return Err(Fault::arity(&format!("{}|{}", entry.command.name, sub.name)));
+        }
         if !client.authenticated && !flags.has(Flags::NO_AUTH) {
             return Err(NO_AUTH);
         }

@@ -30,10 +30,21 @@ enum Span<'a> {
 
 fn score_bound(text: &[u8]) -> Result<Bound<f64>, Fault> {
     let parsed = match text {
-        [b'(', rest @ ..] => number::parse_f64(rest).map(Bound::Excluded),
-        text => number::parse_f64(text).map(Bound::Included),
+        [b'(', rest @ ..] => lenient(rest).map(Bound::Excluded),
+        text => lenient(text).map(Bound::Included),
     };
     parsed.ok_or(Fault::text("ERR min or max is not a float"))
+}
+
+/// A bound as `strtod` reads it: blanks before it, nothing at all (0) and numbers too large for a double
+/// (infinite) are taken here, though not as scores.
+fn lenient(text: &[u8]) -> Option<f64> {
+    let text = text.trim_ascii_start();
+    if text.is_empty() {
+        return Some(0.0);
+    }
+    let parsed = || std::str::from_utf8(text).ok()?.parse::<f64>().ok();
+    number::parse_f64(text).or_else(parsed).filter(|bound| !bound.is_nan())
 }
 
 fn lex_bound(text: &[u8]) -> Result<Bound<&[u8]>, Fault> {
