@@ -624,7 +624,7 @@ fn hrandfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 
 fn hscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let now = ctx.keys.now();
-    let options = ScanOptions::parse(args, true)?;
+    ScanOptions::cursor(args)?;
     expire_fields(ctx, args.at(1))?;
     ctx.reply.array(2);
     let Some(hash) = ctx.keys.read::<Hash>(args.at(1))? else {
@@ -632,6 +632,7 @@ fn hscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
+    let options = ScanOptions::parse(args, true)?;
     let mut shown = Vec::new();
     let (mut room, mut count) = (Vec::new(), 0);
     let mut inner = Reply::new(&mut shown, ctx.reply.version());

@@ -371,13 +371,14 @@ fn srandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
 }
 
 fn sscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let options = ScanOptions::parse(args, false)?;
+    ScanOptions::cursor(args)?;
     ctx.reply.array(2);
     let Some(set) = ctx.keys.read::<Set>(args.at(1))? else {
         ctx.reply.bulk(b"0");
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
+    let options = ScanOptions::parse(args, false)?;
     let mut shown = Vec::new();
     let mut count = 0;
     let mut inner = Reply::new(&mut shown, ctx.reply.version());

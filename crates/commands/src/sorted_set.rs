@@ -441,13 +441,14 @@ fn zrandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
 }
 
 fn zscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let options = ScanOptions::parse(args, false)?;
+    ScanOptions::cursor(args)?;
     ctx.reply.array(2);
     let Some(sorted) = ctx.keys.read::<SortedSet>(args.at(1))? else {
         ctx.reply.bulk(b"0");
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
+    let options = ScanOptions::parse(args, false)?;
     let mut shown = Vec::new();
     let (mut count, mut text) = (0, Vec::new());
     let mut inner = Reply::new(&mut shown, ctx.reply.version());

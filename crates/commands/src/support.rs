@@ -145,9 +145,14 @@ pub(crate) struct ScanOptions<'a> {
 }
 
 impl<'a> ScanOptions<'a> {
+    /// Reads the cursor: Redis refuses a bad one before it looks at the key, and all else after.
+    pub fn cursor(args: Args<'_>) -> Result<u64, Fault> {
+        number::parse_u64(args.at(2)).ok_or(Fault::text("ERR invalid cursor"))
+    }
+
     /// Reads `cursor [MATCH pattern] [COUNT count] [NOVALUES]` from position 2 on.
     pub fn parse(args: Args<'a>, may_hide_values: bool) -> Result<ScanOptions<'a>, Fault> {
-        let cursor = number::parse_u64(args.at(2)).ok_or(Fault::text("ERR invalid cursor"))?;
+        let cursor = ScanOptions::cursor(args)?;
         let mut options = ScanOptions { cursor, count: 10, pattern: None, no_values: false };
         let mut at = 3;
         while at < args.len() {
