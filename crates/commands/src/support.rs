@@ -10,39 +10,35 @@ use crate::context::{Context, Outcome, Wait};
 use crate::fault::Fault;
 use crate::table::{Command, Flags, Group, Handler, KeySpec};
 
-/// What a row says beside its name and handler.
-pub(crate) struct Facts {
-    /// Number of arguments.
-    pub arity: i32,
-    /// Flags.
-    pub flags: Flags,
-    /// Keys.
-    pub keys: &'static [KeySpec],
-    /// First version.
-    pub since: &'static str,
-    /// In the usual notation.
-    pub complexity: &'static str,
-}
+/// The rows of one family: what all of them share is said once.
+pub(crate) struct Family(pub Group);
 
-/// A row of the table from its facts and words.
-pub(crate) const fn row(
-    group: Group,
-    name: &'static str,
-    handler: Handler,
-    facts: Facts,
-    usage: &'static str,
-    summary: &'static str,
-) -> Command {
-    Command {
-        name,
-        arity: facts.arity,
-        flags: facts.flags,
-        keys: facts.keys,
-        since: facts.since,
-        complexity: facts.complexity,
-        usage,
-        summary,
-        ..Command::data(group, handler)
+impl Family {
+    /// A row of the table; `words` are the arguments in the usual notation and what the command is for.
+    #[expect(clippy::too_many_arguments, reason = "the columns of a table")]
+    pub(crate) const fn row(
+        self,
+        name: &'static str,
+        arity: i32,
+        flags: Flags,
+        keys: &'static [KeySpec],
+        since: &'static str,
+        complexity: &'static str,
+        words: (&'static str, &'static str),
+        handler: Handler,
+    ) -> Command {
+        let (usage, summary) = words;
+        Command {
+            name,
+            arity,
+            flags,
+            keys,
+            since,
+            complexity,
+            usage,
+            summary,
+            ..Command::data(self.0, handler)
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The rows of the sorted sets' commands.
 
 use super::{combine, ranges};
-use crate::support::{Facts, READ_ONE, row};
-use crate::table::{Command, Flags, Group, Handler, KeySpec};
+use crate::support::{Family, READ_ONE};
+use crate::table::{Command, Flags, Group, KeySpec};
 
 const READ: Flags = Flags::READONLY;
 const WRITE: Flags = Flags::WRITE;
@@ -26,24 +26,11 @@ const DIFF: &str = "O(L+(N-K)log(N)) with L = members of all and K = size of the
 const MEET: &str = "O(N*K)+O(M*log(M)) with N = members of the smallest, K = number of keys and M = size of the result";
 const ALL: &str = "O(N)+O(M*log(M)) with N = members of all and M = size of the result";
 
-#[expect(clippy::too_many_arguments, reason = "the columns of a table")]
-const fn sorted(
-    name: &'static str,
-    arity: i32,
-    flags: Flags,
-    keys: &'static [KeySpec],
-    since: &'static str,
-    complexity: &'static str,
-    words: (&'static str, &'static str),
-    handler: Handler,
-) -> Command {
-    let facts = Facts { arity, flags, keys, since, complexity };
-    row(Group::SortedSet, name, handler, facts, words.0, words.1)
-}
+const SORTED_SET: Family = Family(Group::SortedSet);
 
 /// The rows of this family.
 pub const COMMANDS: &[Command] = &[
-    sorted(
+    SORTED_SET.row(
         "bzmpop",
         -5,
         WAIT.or(MOVES),
@@ -56,7 +43,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         super::bzmpop,
     ),
-    sorted(
+    SORTED_SET.row(
         "bzpopmax",
         -3,
         WAIT.or(FAST),
@@ -69,7 +56,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         super::bzpopmax,
     ),
-    sorted(
+    SORTED_SET.row(
         "bzpopmin",
         -3,
         WAIT.or(FAST),
@@ -82,7 +69,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         super::bzpopmin,
     ),
-    sorted(
+    SORTED_SET.row(
         "zadd",
         -4,
         GROW.or(FAST),
@@ -95,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         super::zadd,
     ),
-    sorted(
+    SORTED_SET.row(
         "zcard",
         2,
         FAST_READ,
@@ -105,7 +92,7 @@ pub const COMMANDS: &[Command] = &[
         ("key", "Returns the number of members."),
         super::zcard,
     ),
-    sorted(
+    SORTED_SET.row(
         "zcount",
         4,
         FAST_READ,
@@ -115,7 +102,7 @@ pub const COMMANDS: &[Command] = &[
         ("key min max", "Counts the members with scores between two."),
         ranges::zcount,
     ),
-    sorted(
+    SORTED_SET.row(
         "zdiff",
         -3,
         READ.or(MOVES),
@@ -128,7 +115,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         combine::zdiff,
     ),
-    sorted(
+    SORTED_SET.row(
         "zdiffstore",
         -4,
         GROW.or(MOVES),
@@ -138,7 +125,7 @@ pub const COMMANDS: &[Command] = &[
         ("destination numkeys key [key ...]", "Stores what ZDIFF returns."),
         combine::zdiffstore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zincrby",
         4,
         GROW.or(FAST),
@@ -148,7 +135,7 @@ pub const COMMANDS: &[Command] = &[
         ("key increment member", "Adds to the score of a member."),
         super::zincrby,
     ),
-    sorted(
+    SORTED_SET.row(
         "zinter",
         -3,
         READ.or(MOVES),
@@ -161,7 +148,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         combine::zinter,
     ),
-    sorted(
+    SORTED_SET.row(
         "zintercard",
         -3,
         READ.or(MOVES),
@@ -174,7 +161,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         combine::zintercard,
     ),
-    sorted(
+    SORTED_SET.row(
         "zinterstore",
         -4,
         GROW.or(MOVES),
@@ -187,7 +174,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         combine::zinterstore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zlexcount",
         4,
         FAST_READ,
@@ -197,7 +184,7 @@ pub const COMMANDS: &[Command] = &[
         ("key min max", "Counts the members between two texts."),
         ranges::zlexcount,
     ),
-    sorted(
+    SORTED_SET.row(
         "zmpop",
         -4,
         WRITE.or(MOVES),
@@ -210,7 +197,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         super::zmpop,
     ),
-    sorted(
+    SORTED_SET.row(
         "zmscore",
         -3,
         FAST_READ,
@@ -220,7 +207,7 @@ pub const COMMANDS: &[Command] = &[
         ("key member [member ...]", "Returns the scores of members."),
         super::zmscore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zpopmax",
         -2,
         WRITE.or(FAST),
@@ -230,7 +217,7 @@ pub const COMMANDS: &[Command] = &[
         ("key [count]", "Takes the members with the highest scores."),
         super::zpopmax,
     ),
-    sorted(
+    SORTED_SET.row(
         "zpopmin",
         -2,
         WRITE.or(FAST),
@@ -240,7 +227,7 @@ pub const COMMANDS: &[Command] = &[
         ("key [count]", "Takes the members with the lowest scores."),
         super::zpopmin,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrandmember",
         -2,
         READ,
@@ -250,7 +237,7 @@ pub const COMMANDS: &[Command] = &[
         ("key [count [WITHSCORES]]", "Returns members drawn at random."),
         super::zrandmember,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrange",
         -4,
         READ,
@@ -263,7 +250,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         ranges::zrange,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrangebylex",
         -4,
         READ,
@@ -273,7 +260,7 @@ pub const COMMANDS: &[Command] = &[
         ("key min max [LIMIT offset count]", "Returns the members between two texts."),
         ranges::zrangebylex,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrangebyscore",
         -4,
         READ,
@@ -286,7 +273,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         ranges::zrangebyscore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrangestore",
         -5,
         GROW,
@@ -299,7 +286,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         ranges::zrangestore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrank",
         -3,
         FAST_READ,
@@ -309,7 +296,7 @@ pub const COMMANDS: &[Command] = &[
         ("key member [WITHSCORE]", "Returns how many members come before one."),
         super::zrank,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrem",
         -3,
         WRITE.or(FAST),
@@ -319,7 +306,7 @@ pub const COMMANDS: &[Command] = &[
         ("key member [member ...]", "Removes members, and the sorted set if none is left."),
         super::zrem,
     ),
-    sorted(
+    SORTED_SET.row(
         "zremrangebylex",
         4,
         WRITE,
@@ -329,7 +316,7 @@ pub const COMMANDS: &[Command] = &[
         ("key min max", "Removes the members between two texts."),
         ranges::zremrangebylex,
     ),
-    sorted(
+    SORTED_SET.row(
         "zremrangebyrank",
         4,
         WRITE,
@@ -339,7 +326,7 @@ pub const COMMANDS: &[Command] = &[
         ("key start stop", "Removes the members of a range of ranks."),
         ranges::zremrangebyrank,
     ),
-    sorted(
+    SORTED_SET.row(
         "zremrangebyscore",
         4,
         WRITE,
@@ -349,7 +336,7 @@ pub const COMMANDS: &[Command] = &[
         ("key min max", "Removes the members with scores between two."),
         ranges::zremrangebyscore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrevrange",
         -4,
         READ,
@@ -362,7 +349,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         ranges::zrevrange,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrevrangebylex",
         -4,
         READ,
@@ -375,7 +362,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         ranges::zrevrangebylex,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrevrangebyscore",
         -4,
         READ,
@@ -388,7 +375,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         ranges::zrevrangebyscore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zrevrank",
         -3,
         FAST_READ,
@@ -398,7 +385,7 @@ pub const COMMANDS: &[Command] = &[
         ("key member [WITHSCORE]", "Returns how many members come after one."),
         super::zrevrank,
     ),
-    sorted(
+    SORTED_SET.row(
         "zscan",
         -3,
         READ,
@@ -408,7 +395,7 @@ pub const COMMANDS: &[Command] = &[
         ("key cursor [MATCH pattern] [COUNT count]", "Walks over members and scores step by step."),
         super::zscan,
     ),
-    sorted(
+    SORTED_SET.row(
         "zscore",
         3,
         FAST_READ,
@@ -418,7 +405,7 @@ pub const COMMANDS: &[Command] = &[
         ("key member", "Returns the score of a member."),
         super::zscore,
     ),
-    sorted(
+    SORTED_SET.row(
         "zunion",
         -3,
         READ.or(MOVES),
@@ -431,7 +418,7 @@ pub const COMMANDS: &[Command] = &[
         ),
         combine::zunion,
     ),
-    sorted(
+    SORTED_SET.row(
         "zunionstore",
         -4,
         GROW.or(MOVES),
