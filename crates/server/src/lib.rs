@@ -8,6 +8,7 @@ pub mod commandlog;
 pub mod config;
 pub mod control;
 pub mod dispatch;
+pub mod durability;
 pub mod events;
 pub mod latency;
 pub mod monitor;

@@ -1,0 +1,364 @@
+//! The journal: one totally ordered log of effects. A write appends what it did while it still holds the
+//! locks of its slots, so the order here is the order of the data. The offset of a byte in it *is* the
+//! replication offset; the AOF, replicas and the backlog are readers of the same bytes.
+//!
+//! It knows bytes and offsets: not what a command is, nor who reads. Its lock is a leaf: taken last, held
+//! for a copy of one request, and nothing is locked under it.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use larder_cluster::replication::Offset;
+use larder_store::DbIndex;
+use parking_lot::Mutex;
+
+/// Bytes of a block; a longer effect makes a longer block of its own.
+const BLOCK: usize = 64 * 1024;
+
+/// A part of the journal, shared or copied.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Where its first byte is.
+    pub start: Offset,
+    block: Arc<Vec<u8>>,
+    from: usize,
+}
+
+impl Part {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.block.get(self.from..).unwrap_or(&[])
+    }
+
+    /// Where the next part begins.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.start.plus(self.bytes().len() as u64)
+    }
+}
+
+/// What is asked for is no longer there, or not yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfReach;
+
+#[derive(Debug)]
+struct Block {
+    start: Offset,
+    bytes: Arc<Vec<u8>>,
+}
+
+/// A range that only replicas are to see (keep-alives): no other reader writes it down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamOnly {
+    /// Where it begins.
+    pub start: Offset,
+    /// Its length.
+    pub len: u64,
+}
+
+#[derive(Debug, Default)]
+struct Tail {
+    sealed: VecDeque<Block>,
+    open: Vec<u8>,
+    open_start: Offset,
+    /// Bytes in `sealed`.
+    held: usize,
+    /// The database that the stream is in; `None`: a SELECT must come first.
+    db: Option<DbIndex>,
+    stream_only: VecDeque<StreamOnly>,
+    /// Bytes always kept for replicas that come back (`repl-backlog-size`).
+    backlog: usize,
+    /// The oldest offset that a reader still needs.
+    needed: Offset,
+}
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub struct Journal {
+    active: AtomicBool,
+    end: AtomicU64,
+    tail: Mutex<Tail>,
+}
+
+impl Journal {
+    /// Whether effects are to be recorded at all: somebody reads, or may come back to.
+    #[inline]
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.active.load(Ordering::Relaxed)
+    }
+
+    /// Begins to record at this offset, forgetting everything before; or stops. Only in the exclusive
+    /// section, so that no write is half recorded.
+    pub fn activate(&self, from: Option<Offset>) {
+        let mut tail = self.tail.lock();
+        let backlog = tail.backlog;
+        let start = from.unwrap_or_else(|| tail.end());
+        *tail = Tail { open_start: start, needed: start, backlog, ..Tail::default() };
+        self.end.store(start.0, Ordering::Release);
+        self.active.store(from.is_some(), Ordering::Release);
+    }
+
+    /// Sets how many bytes are kept for replicas that come back.
+    pub fn set_backlog(&self, bytes: usize) {
+        let mut tail = self.tail.lock();
+        tail.backlog = bytes;
+        tail.trim();
+    }
+
+    /// The end of what was recorded.
+    #[inline]
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        Offset(self.end.load(Ordering::Acquire))
+    }
+
+    /// The first offset that can still be read.
+    #[must_use]
+    pub fn first(&self) -> Offset {
+        self.tail.lock().first()
+    }
+
+    /// Records effects on one database, which end up next to each other. Returns the end: what the reply to
+    /// their command depends on. Call it while the slots of the effects are locked.
+    pub fn append(&self, db: DbIndex, effects: &[u8]) -> Offset {
+        let mut tail = self.tail.lock();
+        if tail.db != Some(db) {
+            tail.db = Some(db);
+            let number = db.0.to_string();
+            let select = format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{number}\r\n", number.len());
+            tail.push(select.as_bytes());
+        }
+        tail.push(effects);
+        self.finish(tail)
+    }
+
+    /// Records bytes as they came from a primary, whose databases they select themselves.
+    pub fn append_raw(&self, bytes: &[u8]) -> Offset {
+        let mut tail = self.tail.lock();
+        tail.push(bytes);
+        self.finish(tail)
+    }
+
+    /// Records bytes for replicas only.
+    pub fn append_stream_only(&self, bytes: &[u8]) -> Offset {
+        let mut tail = self.tail.lock();
+        let mark = StreamOnly { start: tail.end(), len: bytes.len() as u64 };
+        tail.stream_only.push_back(mark);
+        tail.push(bytes);
+        self.finish(tail)
+    }
+
+    /// The next effect is preceded by a SELECT: a reader begins here that knows no database.
+    pub fn forget_database(&self) {
+        self.tail.lock().db = None;
+    }
+
+    /// The parts from an offset on, at most `max` bytes and a part; none at the end.
+    ///
+    /// # Errors
+    /// `OutOfReach` if the bytes are gone, or the offset is beyond the end.
+    pub fn read(&self, from: Offset, max: usize) -> Result<Vec<Part>, OutOfReach> {
+        let tail = self.tail.lock();
+        if from < tail.first() || from > tail.end() {
+            return Err(OutOfReach);
+        }
+        let after = tail.sealed.partition_point(|block| block.start <= from);
+        let (mut parts, mut total) = (Vec::new(), 0);
+        for block in tail.sealed.iter().skip(after.saturating_sub(1)) {
+            let skip = usize::try_from(from.since(block.start)).unwrap_or(usize::MAX);
+            if skip >= block.bytes.len() {
+                continue;
+            }
+            if total >= max {
+                break;
+            }
+            let part = Part {
+                start: block.start.plus(skip as u64),
+                block: Arc::clone(&block.bytes),
+                from: skip,
+            };
+            total += part.bytes().len();
+            parts.push(part);
+        }
+        let reached = parts.last().map_or(from, Part::end);
+        if total < max && reached >= tail.open_start && reached < tail.end() {
+            // A copy: what is open still grows, and is at most a block.
+            let skip = usize::try_from(reached.since(tail.open_start)).unwrap_or(usize::MAX);
+            let bytes = tail.open.get(skip..).unwrap_or(&[]).to_vec();
+            parts.push(Part { start: reached, block: Arc::new(bytes), from: 0 });
+        }
+        Ok(parts)
+    }
+
+    /// Ranges at or after `from` that only replicas are to see, in order.
+    #[must_use]
+    pub fn stream_only(&self, from: Offset) -> Vec<StreamOnly> {
+        let tail = self.tail.lock();
+        tail.stream_only.iter().filter(|range| range.start >= from).copied().collect()
+    }
+
+    /// No reader needs anything before this offset; what exceeds the backlog goes.
+    pub fn release(&self, before: Offset) {
+        let mut tail = self.tail.lock();
+        tail.needed = tail.needed.max(before);
+        tail.trim();
+    }
+
+    /// Bytes held now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let tail = self.tail.lock();
+        tail.held + tail.open.capacity()
+    }
+
+    fn finish(&self, mut tail: parking_lot::MutexGuard<'_, Tail>) -> Offset {
+        let end = tail.end();
+        if tail.open.len() >= BLOCK {
+            tail.seal();
+            tail.trim();
+        }
+        self.end.store(end.0, Ordering::Release);
+        end
+    }
+}
+
+impl Tail {
+    fn end(&self) -> Offset {
+        self.open_start.plus(self.open.len() as u64)
+    }
+
+    fn first(&self) -> Offset {
+        self.sealed.front().map_or(self.open_start, |block| block.start)
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        if self.open.capacity() == 0 {
+            self.open.reserve_exact(BLOCK + BLOCK / 8);
+        }
+        self.open.extend_from_slice(bytes);
+    }
+
+    fn seal(&mut self) {
+        if self.open.is_empty() {
+            return;
+        }
+        let start = self.open_start;
+        self.open_start = self.end();
+        let bytes = std::mem::take(&mut self.open);
+        self.held += bytes.len();
+        self.sealed.push_back(Block { start, bytes: Arc::new(bytes) });
+    }
+
+    /// Lets blocks go that nobody needs and that exceed the backlog.
+    fn trim(&mut self) {
+        while let Some(block) = self.sealed.front() {
+            let end = block.start.plus(block.bytes.len() as u64);
+            let after = self.end().since(end);
+            if end > self.needed || after < self.backlog as u64 {
+                break;
+            }
+            self.held -= block.bytes.len();
+            self.sealed.pop_front();
+        }
+        let first = self.first();
+        while self.stream_only.front().is_some_and(|range| range.start < first) {
+            self.stream_only.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn text(journal: &Journal, from: Offset) -> Vec<u8> {
+        let (mut at, mut all) = (from, Vec::new());
+        loop {
+            let parts = journal.read(at, 10).expect("within reach");
+            let Some(last) = parts.last() else { return all };
+            at = last.end();
+            for part in &parts {
+                all.extend_from_slice(part.bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_database_is_selected_once() {
+        let journal = Journal::default();
+        journal.activate(Some(Offset(100)));
+        assert_eq!(journal.append(DbIndex(0), b"a"), Offset(100 + 23 + 1));
+        journal.append(DbIndex(0), b"b");
+        journal.append(DbIndex(12), b"c");
+        let select = |db: &str| format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{db}\r\n", db.len());
+        let all = format!("{}ab{}c", select("0"), select("12"));
+        assert_eq!(text(&journal, Offset(100)), all.as_bytes());
+        journal.forget_database();
+        let end = journal.end();
+        journal.append(DbIndex(12), b"d");
+        assert_eq!(text(&journal, end), format!("{}d", select("12")).as_bytes());
+    }
+
+    #[test]
+    fn only_what_is_held_can_be_read() {
+        let journal = Journal::default();
+        journal.activate(Some(Offset(10)));
+        journal.append_raw(b"abc");
+        assert!(journal.read(Offset(9), 1).is_err());
+        assert!(journal.read(Offset(14), 1).is_err());
+        assert_eq!(text(&journal, Offset(12)), b"c");
+        assert!(journal.read(Offset(13), 1).expect("the end").is_empty());
+    }
+
+    #[test]
+    fn the_backlog_stays_and_the_rest_goes_when_nobody_needs_it() {
+        let journal = Journal::default();
+        journal.activate(Some(Offset(0)));
+        journal.set_backlog(3 * BLOCK);
+        for _ in 0..20 {
+            journal.append_raw(&vec![b'x'; BLOCK]);
+        }
+        assert_eq!(journal.first(), Offset(0), "a reader may still need all of it");
+        journal.release(journal.end());
+        let kept = journal.end().since(journal.first());
+        assert!((3 * BLOCK as u64..5 * BLOCK as u64).contains(&kept), "{kept}");
+        assert!(journal.held() < 6 * BLOCK);
+    }
+
+    #[test]
+    fn keep_alives_are_for_replicas_only() {
+        let journal = Journal::default();
+        journal.activate(Some(Offset(0)));
+        journal.append_raw(b"abc");
+        journal.append_stream_only(b"PING");
+        journal.append_raw(b"d");
+        assert_eq!(text(&journal, Offset(0)), b"abcPINGd");
+        assert_eq!(journal.stream_only(Offset(0)), [StreamOnly { start: Offset(3), len: 4 }]);
+        assert!(journal.stream_only(Offset(4)).is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn every_reader_sees_the_same_bytes(
+            pieces in proptest::collection::vec((0usize..3 * BLOCK, any::<bool>()), 1..12), from in any::<prop::sample::Index>(),
+        ) {
+            let journal = Journal::default();
+            journal.activate(Some(Offset(0)));
+            let mut model = Vec::new();
+            for (at, (len, read)) in pieces.iter().enumerate() {
+                let piece = vec![u8::try_from(at).unwrap_or(0); *len];
+                model.extend_from_slice(&piece);
+                prop_assert_eq!(journal.append_raw(&piece), Offset(model.len() as u64));
+                if *read {
+                    let _ = journal.read(journal.end(), 1);
+                }
+            }
+            let from = from.index(model.len() + 1);
+            prop_assert_eq!(text(&journal, Offset(from as u64)), &model[from..]);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+//! What survives, and what others follow: the journal of effects, and who reads it. It knows no command
+//! and no layout of values.
+
+pub mod journal;
