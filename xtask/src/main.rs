@@ -12,7 +12,8 @@ const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
 cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared
-cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]  speed beside a peer";
+cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
+      [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
