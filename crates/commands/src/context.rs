@@ -4,12 +4,16 @@ use larder_base::rng::Rng;
 use larder_protocol::reply::Reply;
 use larder_store::{Kind, Settings, View};
 
+use crate::effects::Effects;
+
 /// The surroundings of one command. The fields are public so that handlers can borrow them apart.
 pub struct Context<'a> {
     /// The locked keys, at the moment of the command.
     pub keys: View<'a>,
     /// Where the reply goes.
     pub reply: Reply<'a>,
+    /// What a copy of the data must repeat.
+    pub effects: Effects,
     /// Randomness, seeded by the server.
     pub rng: &'a mut Rng,
     /// The data-relevant configuration.

@@ -171,9 +171,13 @@ fn set_deadline(
     if holds && when <= now {
         ctx.keys.remove(key);
         ctx.keys.signal(key, EventClass::Generic, "del");
+        ctx.effects.instead(&[b"DEL", key]);
     } else if holds {
         ctx.keys.set_deadline(key, Some(when));
         ctx.keys.signal(key, EventClass::Generic, "expire");
+        if ctx.effects.are_wanted() {
+            ctx.effects.instead(&[b"PEXPIREAT", key, when.get().to_string().as_bytes()]);
+        }
     }
     ctx.reply.integer(i64::from(holds));
     Ok(Outcome::Done)

@@ -91,6 +91,18 @@ fn coordinates(ctx: &mut Context<'_>, at: (f64, f64)) {
     }
 }
 
+/// A copy adds the scores that were computed here: not every node rounds alike.
+fn repeat(ctx: &mut Context<'_>, args: Args<'_>, pairs: &[(f64, &[u8])]) {
+    let options = args.len() - 3 * pairs.len();
+    let scores: Vec<String> = pairs.iter().map(|(score, _)| format!("{score:.0}")).collect();
+    let mut words: Vec<&[u8]> = vec![b"ZADD", args.at(1)];
+    words.extend(args.span(2, options - 2));
+    for (score, (_, member)) in scores.iter().zip(pairs) {
+        words.extend([score.as_bytes(), member]);
+    }
+    ctx.effects.instead_if_changed(&words);
+}
+
 fn geoadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let mut options = Options::default();
     let mut at = 2;
@@ -114,6 +126,9 @@ fn geoadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         let (lon, lat) = lon_lat(args, at)?;
         pairs.push((interleaved(lon, lat, LAT_MAX) as f64, args.at(at + 2)));
         at += 3;
+    }
+    if ctx.effects.are_wanted() {
+        repeat(ctx, args, &pairs);
     }
     add(ctx, args.at(1), &pairs, options)
 }

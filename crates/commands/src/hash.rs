@@ -27,14 +27,23 @@ pub(crate) fn expire_fields(ctx: &mut Context<'_>, key: &[u8]) -> Result<(), Fau
         .keys
         .peek::<Hash>(key)?
         .is_some_and(|hash| hash.earliest_expiry().is_some_and(|when| when <= now));
-    if due
-        && ctx
-            .keys
-            .write::<Hash>(key)?
-            .is_some_and(|hash| hash.remove_expired(now, usize::MAX, |_| {}) > 0)
+    if !due {
+        return Ok(());
+    }
+    let mut gone: Vec<Vec<u8>> = Vec::new();
+    let wanted = ctx.effects.are_wanted();
+    if let Some(hash) = ctx.keys.write::<Hash>(key)?
+        && hash.remove_expired(now, usize::MAX, |field| {
+            if wanted {
+                gone.push(field.to_vec());
+            }
+        }) > 0
     {
         ctx.keys.signal(key, EventClass::Hash, "hexpired");
         ctx.keys.remove_if_empty(key);
+        let mut words: Vec<&[u8]> = vec![b"HDEL", key];
+        words.extend(gone.iter().map(Vec::as_slice));
+        ctx.effects.aside(&words);
     }
     Ok(())
 }
@@ -228,8 +237,23 @@ fn hincrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault>
     let text = sum.to_text();
     set_value(ctx, key, field, &text)?;
     ctx.keys.signal(key, EventClass::Hash, "hincrbyfloat");
+    if ctx.effects.are_wanted() {
+        repeat_value(ctx, key, field, &text)?;
+    }
     ctx.reply.bulk(&text);
     Ok(Outcome::Done)
+}
+
+/// A copy sets the sum; HSET takes the field's deadline, which HINCRBYFLOAT keeps.
+fn repeat_value(ctx: &mut Context<'_>, key: &[u8], field: &[u8], text: &[u8]) -> Result<(), Fault> {
+    let now = ctx.keys.now();
+    let deadline = ctx.keys.peek::<Hash>(key)?.and_then(|hash| hash.deadline(field, now)).flatten();
+    ctx.effects.instead(&[b"HSET", key, field, text]);
+    if let Some(when) = deadline {
+        let when = when.get().to_string();
+        ctx.effects.instead(&[b"HPEXPIREAT", key, when.as_bytes(), b"FIELDS", b"1", field]);
+    }
+    Ok(())
 }
 
 /// Sets a value and keeps the field's deadline.

@@ -7,6 +7,7 @@ pub mod bitfield;
 pub mod bitmap;
 pub mod context;
 mod deadline;
+pub mod effects;
 pub mod expire;
 pub mod fault;
 pub mod generic;
@@ -26,6 +27,7 @@ mod testing;
 
 pub use args::Args;
 pub use context::{Context, Outcome, Wait};
+pub use effects::Effects;
 pub use fault::Fault;
 pub use table::{Begin, Command, Find, Flags, Group, Handler, KeySpec, Run};
 

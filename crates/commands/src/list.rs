@@ -383,12 +383,16 @@ fn shift_or_wait(
 fn blmove(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let (from, to) = (End::parse(args, 3)?, End::parse(args, 4)?);
     let timeout_ms = timeout(args, 5)?;
-    shift_or_wait(ctx, args, from, to, timeout_ms)
+    let outcome = shift_or_wait(ctx, args, from, to, timeout_ms)?;
+    ctx.effects.instead_if_changed(&[b"LMOVE", args.at(1), args.at(2), args.at(3), args.at(4)]);
+    Ok(outcome)
 }
 
 fn brpoplpush(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let timeout_ms = timeout(args, 3)?;
-    shift_or_wait(ctx, args, End::Back, End::Front, timeout_ms)
+    let outcome = shift_or_wait(ctx, args, End::Back, End::Front, timeout_ms)?;
+    ctx.effects.instead_if_changed(&[b"RPOPLPUSH", args.at(1), args.at(2)]);
+    Ok(outcome)
 }
 
 // ---- taking from the first of several ----
@@ -399,6 +403,17 @@ fn ready(ctx: &mut Context<'_>, key: &[u8]) -> Result<usize, Fault> {
         Ok(list) => Ok(list.map_or(0, List::len)),
         Err(_) if ctx.retry => Ok(0),
         Err(wrong) => Err(wrong.into()),
+    }
+}
+
+/// A copy takes from the list that was found, without waiting.
+fn repeat_pop(ctx: &mut Context<'_>, key: &[u8], end: End, count: Option<usize>) {
+    if ctx.effects.are_wanted() {
+        let name: &[u8] = if end == End::Front { b"LPOP" } else { b"RPOP" };
+        match count {
+            Some(count) => ctx.effects.instead(&[name, key, count.to_string().as_bytes()]),
+            None => ctx.effects.instead(&[name, key]),
+        }
     }
 }
 
@@ -415,6 +430,7 @@ fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: End) -> Result<Outco
             ctx.reply.bulk(key);
             take(&mut ctx.reply, list, end, 1, limits);
             taken(ctx, key, end);
+            repeat_pop(ctx, key, end, None);
             return Ok(Outcome::Done);
         }
     }
@@ -464,9 +480,11 @@ fn pop_first(
         if let Some(list) = ctx.keys.write::<List>(key)? {
             ctx.reply.array(2);
             ctx.reply.bulk(key);
-            ctx.reply.array(count.min(list.len()));
+            let count = count.min(list.len());
+            ctx.reply.array(count);
             take(&mut ctx.reply, list, end, count, limits);
             taken(ctx, key, end);
+            repeat_pop(ctx, key, end, Some(count));
             return Ok(true);
         }
     }

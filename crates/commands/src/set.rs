@@ -116,14 +116,23 @@ fn spop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     if count.is_some() {
         ctx.reply.set(wanted);
     }
+    let mut gone: Vec<Vec<u8>> = vec![b"SREM".to_vec(), key.to_vec()];
     for _ in 0..wanted {
         if let Some(member) = set.pop_random(ctx.rng) {
             ctx.reply.bulk(&member);
+            if ctx.effects.are_wanted() {
+                gone.push(member);
+            }
         }
     }
     if wanted > 0 {
         ctx.keys.signal(key, EventClass::Set, "spop");
-        ctx.keys.remove_if_empty(key);
+        if ctx.keys.remove_if_empty(key) && count.is_some() {
+            ctx.effects.instead(&[b"DEL", key]);
+        } else {
+            let words: Vec<&[u8]> = gone.iter().map(Vec::as_slice).collect();
+            ctx.effects.instead(&words);
+        }
     }
     Ok(Outcome::Done)
 }

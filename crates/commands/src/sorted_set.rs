@@ -302,6 +302,17 @@ fn ready(ctx: &mut Context<'_>, key: &[u8]) -> Result<bool, Fault> {
     }
 }
 
+/// A copy takes from the set that was found, without waiting.
+fn repeat_pop(ctx: &mut Context<'_>, key: &[u8], end: Least, count: Option<usize>) {
+    if ctx.effects.are_wanted() {
+        let name: &[u8] = if end == Least::Min { b"ZPOPMIN" } else { b"ZPOPMAX" };
+        match count {
+            Some(count) => ctx.effects.instead(&[name, key, count.to_string().as_bytes()]),
+            None => ctx.effects.instead(&[name, key]),
+        }
+    }
+}
+
 fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Outcome, Fault> {
     let last = args.len() - 1;
     let timeout_ms = timeout(args, last)?;
@@ -314,6 +325,7 @@ fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Out
             ctx.reply.bulk(key);
             take(&mut ctx.reply, sorted, end, 1, false);
             taken(ctx, key, end);
+            repeat_pop(ctx, key, end, None);
             return Ok(Outcome::Done);
         }
     }
@@ -365,9 +377,11 @@ fn pop_first(
         if let Some(sorted) = ctx.keys.write::<SortedSet>(key)? {
             ctx.reply.array(2);
             ctx.reply.bulk(key);
-            ctx.reply.array(count.min(sorted.len()));
+            let count = count.min(sorted.len());
+            ctx.reply.array(count);
             take(&mut ctx.reply, sorted, end, count, true);
             taken(ctx, key, end);
+            repeat_pop(ctx, key, end, Some(count));
             return Ok(true);
         }
     }

@@ -125,9 +125,17 @@ impl SetOptions<'_> {
 fn store(ctx: &mut Context<'_>, key: &[u8], value: &[u8], deadline: Deadline) {
     ctx.keys.set_string(key, value, deadline);
     ctx.keys.signal(key, EventClass::String, "set");
-    if matches!(deadline, Deadline::At(_)) {
+    if let Deadline::At(when) = deadline {
         ctx.keys.notify(key, EventClass::Generic, "expire");
+        if ctx.effects.are_wanted() {
+            ctx.effects.instead(&[b"SET", key, value, b"PXAT", &number_text(when.get())]);
+        }
     }
+}
+
+/// An integer as an argument.
+fn number_text(value: i64) -> Vec<u8> {
+    value.to_string().into_bytes()
 }
 
 fn set(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
@@ -150,6 +158,12 @@ fn set(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     };
     if holds {
         store(ctx, key, value, deadline);
+        if options.get && options.expiry.is_none() {
+            // Nobody reads the old value on a copy.
+            let told = |at: &usize| *at < 3 || !args.is(*at, "GET");
+            let words: Vec<&[u8]> = (0..args.len()).filter(told).map(|at| args.at(at)).collect();
+            ctx.effects.instead(&words);
+        }
     }
     match (options.get, holds) {
         (true, _) => {}
@@ -203,6 +217,7 @@ fn psetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 fn getset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     answer_old(ctx, args.at(1))?;
     store(ctx, args.at(1), args.at(2), Deadline::None);
+    ctx.effects.instead(&[b"SET", args.at(1), args.at(2)]);
     Ok(Outcome::Done)
 }
 
@@ -210,6 +225,7 @@ fn getdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let key = args.at(1);
     if answer_old(ctx, key)? && ctx.keys.remove(key) {
         ctx.keys.signal(key, EventClass::Generic, "del");
+        ctx.effects.instead(&[b"DEL", key]);
     }
     Ok(Outcome::Done)
 }
@@ -244,13 +260,16 @@ fn getex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         if when <= now {
             ctx.keys.remove(key);
             ctx.keys.signal(key, EventClass::Generic, "del");
+            ctx.effects.instead(&[b"DEL", key]);
         } else {
             ctx.keys.set_deadline(key, Some(when));
             ctx.keys.signal(key, EventClass::Generic, "expire");
+            ctx.effects.instead(&[b"PEXPIREAT", key, &number_text(when.get())]);
         }
     } else if persist && matches!(ctx.keys.deadline(key), Some(Some(_))) {
         ctx.keys.set_deadline(key, None);
         ctx.keys.signal(key, EventClass::Generic, "persist");
+        ctx.effects.instead(&[b"PERSIST", key]);
     }
     Ok(Outcome::Done)
 }
@@ -333,6 +352,7 @@ fn delifeq(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let removed = equals(ctx, key, args.at(2))? && ctx.keys.remove(key);
     if removed {
         ctx.keys.signal(key, EventClass::Generic, "del");
+        ctx.effects.instead(&[b"DEL", key]);
     }
     ctx.reply.integer(i64::from(removed));
     Ok(Outcome::Done)
@@ -388,6 +408,7 @@ fn incrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
     let text = sum.to_text();
     ctx.keys.set_string(key, &text, Deadline::Keep);
     ctx.keys.signal(key, EventClass::String, "incrbyfloat");
+    ctx.effects.instead(&[b"SET", key, &text, b"KEEPTTL"]);
     ctx.reply.bulk(&text);
     Ok(Outcome::Done)
 }

@@ -20,6 +20,18 @@ pub struct Bench {
     pub version: Version,
     /// The names of the notifications of the last command.
     pub events: Vec<&'static str>,
+    /// What a copy would repeat of the last command, words parted by spaces, requests by semicolons.
+    pub effects: String,
+}
+
+/// Requests in RESP as a person reads them.
+fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes).into_owned();
+    let requests = text.split('*').skip(1).map(|request| {
+        let words: Vec<&str> = request.split("\r\n").skip(2).step_by(2).collect();
+        words.join(" ").trim_end().to_owned()
+    });
+    requests.collect::<Vec<_>>().join("; ")
 }
 
 impl Bench {
@@ -33,6 +45,7 @@ impl Bench {
             now: Millis(1_700_000_000_000),
             version: Version::Resp2,
             events: Vec::new(),
+            effects: String::new(),
         }
     }
 
@@ -61,12 +74,17 @@ impl Bench {
         let mut context = Context {
             keys,
             reply: Reply::new(&mut out, self.version),
+            effects: crate::Effects::new(true),
             rng: &mut rng,
             settings: &self.settings,
             may_block: true,
             retry: false,
         };
         let result = handler(&mut context, view);
+        let changes = context.keys.tally.dirty - context.keys.tally.expired;
+        let writes = command.flags.has(Flags::WRITE) && matches!(result, Ok(Outcome::Done));
+        context.effects.close(if writes { changes } else { 0 }, args);
+        self.effects = shown(context.effects.bytes());
         self.events = context
             .keys
             .changes

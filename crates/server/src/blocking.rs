@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
-use larder_commands::{Args, Context, Handler, Outcome, Run};
+use larder_commands::{Args, Context, Effects, Handler, Outcome, Run};
 use larder_protocol::reply::{Reply, Version};
 use larder_store::DbIndex;
 use parking_lot::Mutex;
 
 use crate::client::OwnedArgs;
 use crate::dispatch::{self, Ready};
+use crate::durability::record;
 use crate::pubsub::Address;
 use crate::registry::Entry;
 use crate::shared::{Letter, Server};
@@ -142,12 +143,19 @@ impl Server {
         let mut context = Context {
             keys: self.keyspace.view(&self.settings, waiter.db, &located, now),
             reply: Reply::new(out, waiter.version),
+            effects: Effects::new(self.journal.is_active()),
             rng,
             settings: &self.settings,
             may_block: true,
             retry: true,
         };
-        match handler(&mut context, args) {
+        let before = record::changes(&context.keys);
+        let outcome = handler(&mut context, args);
+        if context.effects.are_wanted() {
+            let ok = matches!(outcome, Ok(Outcome::Done));
+            record::record(&self.journal, &mut context, waiter.entry.command, args, before, ok);
+        }
+        match outcome {
             Ok(Outcome::Wait(_)) => return false,
             Ok(Outcome::Done) => {}
             Err(fault) => {

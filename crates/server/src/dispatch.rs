@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use larder_base::limits;
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
-use larder_commands::{Args, Command, Context, Fault, Flags, Outcome, Run, Wait};
+use larder_commands::{Args, Command, Context, Effects, Fault, Flags, Outcome, Run, Wait};
 use larder_protocol::reply::{Reply, Version};
 use larder_store::keyspace::Located;
 use larder_store::{DbIndex, Interest, Keyspace, View, What};
@@ -18,6 +18,7 @@ use std::sync::atomic::AtomicBool;
 use crate::blocking::Waiter;
 use crate::client::{Client, OwnedArgs, ReplyMode};
 use crate::control::Session;
+use crate::durability::record;
 use crate::events::EventFlags;
 use crate::pubsub::Address;
 use crate::registry::Entry;
@@ -303,12 +304,18 @@ impl Turn<'_> {
         let mut context = Context {
             keys,
             reply: Reply::new(&mut client.out, client.version),
+            effects: Effects::new(server.journal.is_active()),
             rng: self.rng,
             settings: &server.settings,
             may_block: true,
             retry: false,
         };
+        let before = record::changes(&context.keys);
         let outcome = handler(&mut context, args);
+        if context.effects.are_wanted() {
+            let ok = matches!(outcome, Ok(Outcome::Done));
+            record::record(&server.journal, &mut context, entry.command, args, before, ok);
+        }
         let result = match outcome {
             Ok(Outcome::Done) => Ok(()),
             Ok(Outcome::Wait(wait)) => {
@@ -370,6 +377,9 @@ pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
 /// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
 /// still locked, so that no EXEC can slip in between.
 pub fn settle(server: &Server, mut view: View<'_>, by: u64, ready: &mut Vec<Ready>) {
+    if !view.gone.is_empty() {
+        record::record_gone(&server.journal, &mut view);
+    }
     if !view.changes.is_empty() {
         let events = EventFlags(server.events.load(Ordering::Relaxed));
         let tracks = !server.tracking.is_idle();

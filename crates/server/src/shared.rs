@@ -17,6 +17,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::blocking::Blocked;
 use crate::commandlog::CommandLog;
+use crate::durability::journal::Journal;
 use crate::latency::Latency;
 use crate::monitor::Monitors;
 use crate::options::Options;
@@ -61,6 +62,8 @@ pub type WatchTable = HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>>;
 pub struct Server {
     /// The data.
     pub keyspace: Keyspace,
+    /// What was done to it, for those who follow.
+    pub journal: Journal,
     /// Data-relevant settings.
     pub settings: Settings,
     /// Options.
@@ -125,6 +128,7 @@ impl Server {
         settings.thresholds.hasher = KeyHasher::new(k1, k0);
         let server = Server {
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), options.databases),
+            journal: Journal::default(),
             settings,
             registry: Registry::default(),
             workers,

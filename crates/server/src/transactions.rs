@@ -5,13 +5,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use larder_commands::{Args, Command, Context, Fault, Flags, Group, KeySpec, Outcome, Run};
+use larder_commands::{
+    Args, Command, Context, Effects, Fault, Flags, Group, KeySpec, Outcome, Run,
+};
 use larder_protocol::reply::Reply;
 use larder_store::{DbIndex, Interest};
 
 use crate::client::{Client, Multi, OwnedArgs};
 use crate::control::{ControlCommand, Session};
 use crate::dispatch;
+use crate::durability::record::{self, Transaction, Unit};
 use crate::registry::Entry;
 use crate::shared::Server;
 use crate::tracking::Tracker;
@@ -249,6 +252,7 @@ fn run_queue(
     let mut context = Context {
         keys: view,
         reply: Reply::new(&mut client.out, client.version),
+        effects: Effects::default(),
         rng: session.turn.rng,
         settings: &server.settings,
         may_block: false,
@@ -256,11 +260,13 @@ fn run_queue(
     };
     context.reply.array(multi.queue.len());
     let mut books = Vec::with_capacity(multi.queue.len());
+    let mut unit = Unit::default();
     for owned in &multi.queue {
         let begun = Instant::now();
-        let (entry, failed) = run_queued(server, &mut context, client_view, owned);
+        let (entry, failed) = run_queued(server, &mut context, client_view, owned, &mut unit);
         books.push((entry, begun.elapsed(), failed));
     }
+    unit.record(&server.journal, db);
     dispatch::tally(session.turn.stats, &context.keys);
     dispatch::settle(server, context.keys, id, session.turn.ready);
     books
@@ -284,6 +290,7 @@ fn run_queued(
     context: &mut Context<'_>,
     tracker: Option<&Arc<Tracker>>,
     owned: &OwnedArgs,
+    unit: &mut Unit,
 ) -> (Option<Entry>, Option<Vec<u8>>) {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
@@ -291,7 +298,16 @@ fn run_queued(
     let Run::Data(handler) = entry.command.run else { return (None, None) };
     let start = context.reply.len();
     let mut failed = None;
-    match handler(context, args) {
+    let before = record::changes(&context.keys);
+    context.effects = Effects::new(server.journal.is_active());
+    let outcome = handler(context, args);
+    if context.effects.are_wanted() {
+        unit.add_gone(&mut context.keys);
+        let changes = record::changes(&context.keys).saturating_sub(before);
+        let ok = matches!(outcome, Ok(Outcome::Done));
+        unit.add(entry.command, &mut context.effects, changes, args, ok);
+    }
+    match outcome {
         Ok(Outcome::Done) => {}
         // Within a transaction nothing waits: as if the time were over at once.
         Ok(Outcome::Wait(_)) => context.reply.null_array(),
@@ -322,6 +338,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
         return;
     }
     session.reply().array(multi.queue.len());
+    let mut whole = Transaction::default();
     for owned in &multi.queue {
         let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
         let args = Args::new(&slices);
@@ -339,12 +356,15 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                 let mut context = Context {
                     keys: server.keyspace.view_all(&server.settings, client.db, session.turn.now),
                     reply: Reply::new(&mut client.out, client.version),
+                    effects: Effects::default(),
                     rng: session.turn.rng,
                     settings: &server.settings,
                     may_block: false,
                     retry: false,
                 };
-                failed = run_queued(server, &mut context, tracker.as_ref(), owned).1;
+                let mut unit = Unit::default();
+                failed = run_queued(server, &mut context, tracker.as_ref(), owned, &mut unit).1;
+                whole.add(unit, context.keys.db(), &server.journal);
                 dispatch::tally(session.turn.stats, &context.keys);
                 dispatch::settle(server, context.keys, id, session.turn.ready);
             }
@@ -360,4 +380,5 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
         }
         book(session, Some(entry), begun.elapsed(), failed);
     }
+    whole.end(&server.journal);
 }

@@ -78,6 +78,8 @@ pub struct Keyspace {
     databases: Vec<Database>,
     /// Every change is to be reported, whatever the slots' interests say.
     observed: AtomicBool,
+    /// Copies of the data are told what goes of itself.
+    journaled: AtomicBool,
 }
 
 impl Keyspace {
@@ -89,6 +91,7 @@ impl Keyspace {
             order: (0..count).map(AtomicU8::new).collect(),
             databases: (0..count).map(|_| Database::default()).collect(),
             observed: AtomicBool::new(false),
+            journaled: AtomicBool::new(false),
         }
     }
 
@@ -128,6 +131,11 @@ impl Keyspace {
     /// slots with an interest.
     pub fn observe_all(&self, on: bool) {
         self.observed.store(on, Ordering::Release);
+    }
+
+    /// Views report the keys that go of themselves, or no longer. Only in the exclusive section.
+    pub fn set_journaled(&self, on: bool) {
+        self.journaled.store(on, Ordering::Release);
     }
 
     /// Exchanges two databases. Only in the exclusive section.
@@ -201,6 +209,11 @@ impl Keyspace {
     #[inline]
     pub(crate) fn try_lock(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
         self.slots(db)?.get(usize::from(slot))?.try_lock()
+    }
+
+    #[inline]
+    pub(crate) fn journaled(&self) -> bool {
+        self.journaled.load(Ordering::Relaxed)
     }
 
     #[inline]

@@ -125,6 +125,9 @@ pub struct View<'k> {
     pub tally: Tally,
     /// Values to be freed off the hot path.
     pub trash: Vec<Record>,
+    /// Keys that went of themselves (expired), in order, while the keyspace is journaled: copies of the data
+    /// wait to be told.
+    pub gone: Vec<(DbIndex, Box<[u8]>)>,
     rng: Rng,
 }
 
@@ -209,6 +212,7 @@ impl<'k> View<'k> {
             changes: Vec::new(),
             tally: Tally::default(),
             trash: Vec::new(),
+            gone: Vec::new(),
             rng: Rng::new(now.0.cast_unsigned()),
         }
     }
@@ -694,6 +698,9 @@ impl<'k> View<'k> {
             self.discard(record);
         }
         self.tally.expired += 1;
+        if self.keyspace.journaled() {
+            self.gone.push((self.db, key.into()));
+        }
         self.signal(key, EventClass::Expired, "expired");
     }
 

@@ -78,24 +78,29 @@ fn expire(
         named.iter().for_each(|_| ctx.reply.integer(-2));
         return Ok(Outcome::Done);
     };
-    let (mut dated, mut deleted) = (false, false);
+    let (mut dated, mut deleted): (Vec<&[u8]>, Vec<&[u8]>) = (Vec::new(), Vec::new());
     for field in named {
         let answer = match hash.deadline(field, now) {
             None => -2,
             Some(old) if !condition.allows(old, when) => 0,
             Some(_) if when <= now => {
-                deleted |= hash.remove(field, now);
+                if hash.remove(field, now) {
+                    deleted.push(field);
+                }
                 2
             }
             Some(_) => {
                 hash.set_deadline(field, Some(when), now, limits);
-                dated = true;
+                dated.push(field);
                 1
             }
         };
         ctx.reply.integer(answer);
     }
-    finish(ctx, key, dated.then_some("hexpire"), deleted.then_some("hexpired"));
+    let (changed, removed) = (!dated.is_empty(), !deleted.is_empty());
+    finish(ctx, key, changed.then_some("hexpire"), removed.then_some("hexpired"));
+    repeat_dated(ctx, key, Some(when), &dated);
+    repeat_removed(ctx, key, &deleted);
     Ok(Outcome::Done)
 }
 
@@ -118,6 +123,31 @@ fn finish(
     }
     if removed.is_some() {
         ctx.keys.remove_if_empty(key);
+    }
+}
+
+/// A copy gives these fields this deadline, or takes theirs.
+fn repeat_dated(ctx: &mut Context<'_>, key: &[u8], when: Option<Millis>, fields: &[&[u8]]) {
+    if fields.is_empty() || !ctx.effects.are_wanted() {
+        return;
+    }
+    let count = fields.len().to_string();
+    let text = when.map(|when| when.get().to_string());
+    let mut words: Vec<&[u8]> = match &text {
+        Some(text) => vec![b"HPEXPIREAT", key, text.as_bytes()],
+        None => vec![b"HPERSIST", key],
+    };
+    words.extend([&b"FIELDS"[..], count.as_bytes()]);
+    words.extend(fields);
+    ctx.effects.instead(&words);
+}
+
+/// A copy deletes these fields.
+fn repeat_removed(ctx: &mut Context<'_>, key: &[u8], fields: &[&[u8]]) {
+    if !fields.is_empty() && ctx.effects.are_wanted() {
+        let mut words: Vec<&[u8]> = vec![b"HDEL", key];
+        words.extend(fields);
+        ctx.effects.instead(&words);
     }
 }
 
@@ -211,15 +241,18 @@ pub(super) fn hgetdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, 
     expire_fields(ctx, key)?;
     let mut hash = ctx.keys.write::<Hash>(key)?;
     ctx.reply.array(named.len());
-    let mut removed = false;
+    let mut removed: Vec<&[u8]> = Vec::new();
     for field in named {
         match hash.as_ref().and_then(|hash| hash.get(field, now)) {
             Some(value) => bulk(&mut ctx.reply, value),
             None => ctx.reply.null(),
         }
-        removed |= hash.as_mut().is_some_and(|hash| hash.remove(field, now));
+        if hash.as_mut().is_some_and(|hash| hash.remove(field, now)) {
+            removed.push(field);
+        }
     }
-    finish(ctx, key, None, removed.then_some("hdel"));
+    finish(ctx, key, None, (!removed.is_empty()).then_some("hdel"));
+    repeat_removed(ctx, key, &removed);
     Ok(Outcome::Done)
 }
 
@@ -239,6 +272,7 @@ pub(super) fn hgetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, F
     let mut hash = ctx.keys.write::<Hash>(key)?;
     ctx.reply.array(named.len());
     let (mut changed, mut removed) = (None, None);
+    let mut touched: Vec<&[u8]> = Vec::new();
     for field in named {
         match hash.as_ref().and_then(|hash| hash.get(field, now)) {
             Some(value) => bulk(&mut ctx.reply, value),
@@ -252,19 +286,27 @@ pub(super) fn hgetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, F
             Some(when) if when <= now => {
                 hash.remove(field, now);
                 removed = Some("hexpired");
+                touched.push(field);
             }
             Some(when) => {
                 hash.set_deadline(field, Some(when), now, limits);
                 changed = Some("hexpire");
+                touched.push(field);
             }
             None if hash.deadline(field, now).flatten().is_some() => {
                 hash.set_deadline(field, None, now, limits);
                 changed = Some("hpersist");
+                touched.push(field);
             }
             None => {}
         }
     }
     finish(ctx, key, changed, removed);
+    if removed.is_some() {
+        repeat_removed(ctx, key, &touched);
+    } else {
+        repeat_dated(ctx, key, wanted.flatten(), &touched);
+    }
     Ok(Outcome::Done)
 }
 
@@ -332,6 +374,32 @@ pub(super) fn hsetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, F
         NewDeadline::At(_) => ctx.keys.notify(key, EventClass::Hash, "hexpire"),
         NewDeadline::Keep | NewDeadline::Drop => {}
     }
+    repeat_set(ctx, key, pairs, when);
     ctx.reply.integer(1);
     Ok(Outcome::Done)
+}
+
+/// What a copy does of an HSETEX whose conditions held.
+fn repeat_set(ctx: &mut Context<'_>, key: &[u8], pairs: &[&[u8]], when: NewDeadline) {
+    if !ctx.effects.are_wanted() {
+        return;
+    }
+    let count = (pairs.len() / 2).to_string();
+    let text;
+    let mut words: Vec<&[u8]> = vec![b"HSETEX", key];
+    match when {
+        NewDeadline::At(moment) if moment <= ctx.keys.now() => {
+            let fields: Vec<&[u8]> = pairs.iter().step_by(2).copied().collect();
+            return repeat_removed(ctx, key, &fields);
+        }
+        NewDeadline::At(moment) => {
+            text = moment.get().to_string();
+            words.extend([&b"PXAT"[..], text.as_bytes()]);
+        }
+        NewDeadline::Keep => words.push(b"KEEPTTL"),
+        NewDeadline::Drop => {}
+    }
+    words.extend([&b"FIELDS"[..], count.as_bytes()]);
+    words.extend(pairs);
+    ctx.effects.instead(&words);
 }

@@ -2,3 +2,4 @@
 //! and no layout of values.
 
 pub mod journal;
+pub mod record;
