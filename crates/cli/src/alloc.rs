@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
+use larder_server::AllocatorFigures;
 use tikv_jemalloc_sys as jemalloc;
 
 /// Counters, each with a cache line of its own; threads beyond share.
@@ -28,6 +29,39 @@ pub fn used_memory() -> usize {
     let sum: isize =
         USED.iter().take(threads).map(|counter| counter.0.load(Ordering::Relaxed)).sum();
     usize::try_from(sum).unwrap_or(0)
+}
+
+/// What jemalloc itself says of the memory that it holds. Costs microseconds: for INFO, not for commands.
+pub fn figures() -> AllocatorFigures {
+    use tikv_jemalloc_ctl::{epoch, raw, stats};
+    // Figures are those of the moment of this call; if it fails they are older ones.
+    let _ = epoch::advance();
+    // SAFETY: this name has a value of this type in jemalloc.
+    let muzzy = unsafe { raw::read::<usize>(b"stats.arenas.4096.pmuzzy\0") };
+    AllocatorFigures {
+        allocated: stats::allocated::read().unwrap_or(0),
+        active: stats::active::read().unwrap_or(0),
+        resident: stats::resident::read().unwrap_or(0),
+        muzzy: muzzy.unwrap_or(0) * PAGE,
+    }
+}
+
+/// Jemalloc's own report, for people.
+pub fn report() -> String {
+    let mut text = Vec::new();
+    match tikv_jemalloc_ctl::stats_print::stats_print(&mut text, Default::default()) {
+        Ok(()) => String::from_utf8_lossy(&text).into_owned(),
+        Err(error) => format!("The allocator gave no report: {error}"),
+    }
+}
+
+/// Gives pages that nothing lies in back to the system.
+pub fn purge() {
+    let (no_value, no_size) = (std::ptr::null_mut(), std::ptr::null_mut());
+    // SAFETY: 4096 stands for all arenas; this name takes no value and gives none.
+    unsafe {
+        jemalloc::mallctl(c"arena.4096.purge".as_ptr(), no_value, no_size, std::ptr::null_mut(), 0);
+    }
 }
 
 #[inline]
@@ -114,6 +148,16 @@ unsafe impl GlobalAlloc for Counting {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn jemalloc_says_what_it_holds() {
+        let kept = vec![1u8; 10 << 20];
+        let figures = figures();
+        assert!(figures.allocated >= kept.len() && figures.active >= figures.allocated);
+        assert!(figures.resident >= figures.active);
+        purge();
+        assert!(report().contains("jemalloc statistics"));
+    }
 
     /// Our arithmetic is jemalloc's.
     #[test]

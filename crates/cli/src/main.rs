@@ -36,7 +36,13 @@ fn main() -> ExitCode {
         eprintln!("{reason}");
         return ExitCode::from(1);
     }
-    let memory = MemoryProbe { used: alloc::used_memory, allocator: "jemalloc-5.3.1" };
+    let memory = MemoryProbe {
+        used: alloc::used_memory,
+        allocator: "jemalloc-5.3.1",
+        figures: alloc::figures,
+        report: alloc::report,
+        purge: alloc::purge,
+    };
     match larder_server::startup::serve(options, memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {

@@ -19,7 +19,11 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "sort",
         arity: -2,
-        flags: Flags::WRITE.or(Flags::DENYOOM).or(Flags::MOVABLE_KEYS).or(Flags::WHOLE_KEYSPACE),
+        flags: Flags::WRITE
+            .or(Flags::DENYOOM)
+            .or(Flags::MOVABLE_KEYS)
+            .or(Flags::WHOLE_KEYSPACE)
+            .or(Flags::APART),
         categories: CATEGORIES,
         keys: &[
             KeySpec::one(1, "RO access"),
@@ -35,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "sort_ro",
         arity: -2,
-        flags: Flags::READONLY.or(Flags::MOVABLE_KEYS).or(Flags::WHOLE_KEYSPACE),
+        flags: Flags::READONLY.or(Flags::MOVABLE_KEYS).or(Flags::WHOLE_KEYSPACE).or(Flags::APART),
         categories: CATEGORIES,
         keys: &[KeySpec::one(1, "RO access"), KeySpec::unknown("RO access")],
         since: "7.0.0",

@@ -131,6 +131,7 @@ flags! {
     MOVABLE_KEYS = 20, Some("movablekeys"), "Key positions depend on the arguments.";
     ALLOW_BUSY = 21, Some("allow_busy"), "Allowed while a script is busy.";
     WHOLE_KEYSPACE = 22, None, "Ours: runs in the exclusive section, over keys it does not declare.";
+    APART = 23, None, "Ours: not in the ACL category that its group has.";
 }
 
 impl Flags {
@@ -339,6 +340,24 @@ impl Command {
         }
     }
 
+    /// The row of HELP, which every command with subcommands has.
+    pub const fn help(group: Group, since: &'static str) -> Command {
+        Command {
+            name: "help",
+            arity: 2,
+            flags: Flags::LOADING.or(Flags::STALE),
+            since,
+            summary: "Explains the subcommands.",
+            ..Command::control(group)
+        }
+    }
+
+    /// The subcommand that a request names, and its position.
+    #[inline]
+    pub fn subcommand(&self, args: Args<'_>) -> Option<(usize, &'static Command)> {
+        self.subcommands.iter().enumerate().find(|(_, sub)| args.is(1, sub.name))
+    }
+
     /// Whether this many arguments (with the name) are right.
     #[inline]
     pub fn fits(&self, count: usize) -> bool {
@@ -349,8 +368,7 @@ impl Command {
     /// Calls `found` with the position of every key among the arguments.
     #[inline]
     pub fn key_positions(&self, args: Args<'_>, mut found: impl FnMut(usize)) {
-        let sub = |sub: &&Command| args.is(1, sub.name);
-        let keys = self.subcommands.iter().find(sub).map_or(self.keys, |sub| sub.keys);
+        let keys = self.subcommand(args).map_or(self.keys, |(_, sub)| sub.keys);
         for spec in keys.iter().filter(|spec| !spec.flags.contains("not_key")) {
             spec.positions(args, &mut found);
         }
@@ -394,8 +412,9 @@ impl Command {
                 all.push(name);
             }
         };
+        // A command with subcommands does nothing by itself: they are in the category.
         if let Some(name) = self.group.category() {
-            add(true, name);
+            add(self.subcommands.is_empty() && !self.flags.has(Flags::APART), name);
         }
         add(self.flags.has(Flags::WRITE), "@write");
         add(self.flags.has(Flags::READONLY), "@read");

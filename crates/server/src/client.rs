@@ -83,6 +83,8 @@ pub struct Client {
     pub tracker: Option<Arc<Tracker>>,
     /// CLIENT CACHING, for the next command.
     pub caching: Option<bool>,
+    /// CLIENT CAPA REDIRECT: it follows redirections of a server that is not in a cluster.
+    pub redirects: bool,
     /// MONITOR.
     pub monitor: bool,
     /// Close when everything is sent.
@@ -120,6 +122,7 @@ impl Client {
             no_evict: false,
             tracker: None,
             caching: None,
+            redirects: false,
             monitor: false,
             closing: false,
             since: now,

@@ -78,7 +78,7 @@ impl Turn<'_> {
         let entry = match self.admit(client, args) {
             Ok(entry) => entry,
             Err(fault) => {
-                self.refuse(client, args.at(0), &fault);
+                self.refuse(client, args, &fault);
                 return Verdict::Done;
             }
         };
@@ -89,7 +89,7 @@ impl Turn<'_> {
             crate::transactions::queue(client, args);
             return Verdict::Done;
         }
-        if needs_exclusive(entry)
+        if needs_exclusive(entry, args)
             || crate::transactions::needs_exclusive(self.server, client, entry)
         {
             return Verdict::NeedsExclusive;
@@ -150,11 +150,11 @@ impl Turn<'_> {
         Ok(entry)
     }
 
-    fn refuse(&mut self, client: &mut Client, name: &[u8], fault: &Fault) {
+    fn refuse(&mut self, client: &mut Client, args: Args<'_>, fault: &Fault) {
         self.stats.errors += 1;
         self.server.count_error(fault.as_str());
-        if let Some(entry) = self.server.registry.find(name)
-            && let Some(stats) = self.commands.get_mut(entry.number)
+        if let Some(entry) = self.server.registry.find(args.at(0))
+            && let Some(stats) = self.commands.get_mut(entry.number(args))
         {
             stats.rejected += 1;
         }
@@ -193,14 +193,8 @@ impl Turn<'_> {
             }
             Run::Control => {
                 let mut session = Session { turn: self, client, token, others };
-                let help = args.len() == 2 && args.is(1, "HELP");
-                let result = match entry.control {
-                    Some(_) if help && !entry.command.subcommands.is_empty() => {
-                        crate::control::help(&mut session, entry.command);
-                        Some(Ok(()))
-                    }
-                    control => control.map(|control| (control.run)(&mut session, args)),
-                };
+                let result =
+                    entry.control.map(|control| crate::control::run(&mut session, control, args));
                 match result {
                     Some(Err(fault)) => {
                         client.out.truncate(start);
@@ -239,7 +233,8 @@ impl Turn<'_> {
         let usec = now.saturating_duration_since(*self.clock).as_micros();
         *self.clock = now;
         let reply = client.out.get(start..).unwrap_or(&[]);
-        self.book(entry, u64::try_from(usec).unwrap_or(u64::MAX), failed.then_some(reply));
+        let number = entry.number(args);
+        self.book(number, u64::try_from(usec).unwrap_or(u64::MAX), failed.then_some(reply));
         let usec = i64::try_from(usec).unwrap_or(i64::MAX);
         if entry.command.flags.has(Flags::SKIP_SLOWLOG) {
             return;
@@ -259,13 +254,11 @@ impl Turn<'_> {
         server.latency.note(event, usec / 1000, self.now);
     }
 
-    /// Counts a command. `error`: the reply, if it is one.
-    pub fn book(&mut self, entry: Entry, usec: u64, error: Option<&[u8]>) {
+    /// Counts a command by its number in the registry. `error`: the reply, if it is one.
+    pub fn book(&mut self, number: usize, usec: u64, error: Option<&[u8]>) {
         self.stats.commands += 1;
-        if let Some(stats) = self.commands.get_mut(entry.number) {
-            stats.calls += 1;
-            stats.usec += usec;
-            stats.failed += u64::from(error.is_some());
+        if let Some(stats) = self.commands.get_mut(number) {
+            stats.note(usec, error.is_some());
         }
         if let Some(error) = error {
             self.stats.errors += 1;
@@ -474,8 +467,9 @@ fn takes_reply(client: &mut Client) -> bool {
     }
 }
 
-fn needs_exclusive(entry: Entry) -> bool {
-    entry.command.flags.has(Flags::WHOLE_KEYSPACE) || entry.control.is_some_and(|c| c.exclusive)
+fn needs_exclusive(entry: Entry, args: Args<'_>) -> bool {
+    entry.command.flags.has(Flags::WHOLE_KEYSPACE)
+        || entry.control.is_some_and(|control| (control.exclusive)(args))
 }
 
 fn unknown_command(args: Args<'_>) -> Fault {

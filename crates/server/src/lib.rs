@@ -12,6 +12,7 @@ pub mod durability;
 pub mod events;
 pub mod latency;
 pub mod monitor;
+pub mod observe;
 pub mod options;
 pub mod pubsub;
 pub mod registry;
@@ -23,4 +24,4 @@ pub mod transactions;
 pub mod worker;
 
 pub use options::Options;
-pub use shared::{MemoryProbe, Server};
+pub use shared::{AllocatorFigures, MemoryProbe, Server};

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use larder_commands::Command;
+use larder_commands::{Args, Command};
 
 use crate::control::{self, ControlCommand};
 
@@ -32,13 +32,25 @@ pub struct Entry {
     pub command: &'static Command,
     /// The server's function, for control commands.
     pub control: Option<&'static ControlCommand>,
-    /// Position in per-command statistics.
-    pub number: usize,
+    /// Position in per-command statistics; those of its subcommands follow.
+    number: usize,
+}
+
+impl Entry {
+    /// Position of a request in per-command statistics: its subcommand's, if it names one.
+    #[inline]
+    pub fn number(&self, args: Args<'_>) -> usize {
+        if self.command.subcommands.is_empty() {
+            return self.number;
+        }
+        self.command.subcommand(args).map_or(self.number, |(at, _)| self.number + 1 + at)
+    }
 }
 
 /// See the head of this file.
 pub struct Registry {
     by_name: HashMap<&'static [u8], Entry, BuildHasherDefault<NameHasher>>,
+    numbers: usize,
 }
 
 impl Default for Registry {
@@ -46,10 +58,12 @@ impl Default for Registry {
         let mut by_name = HashMap::default();
         let data = larder_commands::families().map(|command| (command, None));
         let own = control::commands().map(|control| (&control.command, Some(control)));
-        for (number, (command, control)) in data.chain(own).enumerate() {
+        let mut number = 0;
+        for (command, control) in data.chain(own) {
             by_name.insert(command.name.as_bytes(), Entry { command, control, number });
+            number += 1 + command.subcommands.len();
         }
-        Registry { by_name }
+        Registry { by_name, numbers: number }
     }
 }
 
@@ -69,13 +83,22 @@ impl Registry {
         self.by_name.values()
     }
 
-    /// Number of commands.
-    pub fn len(&self) -> usize {
-        self.by_name.len()
+    /// Positions in per-command statistics.
+    pub fn numbers(&self) -> usize {
+        self.numbers
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.by_name.is_empty()
+    /// Every command and subcommand that can run, with its full name (`config|get`) and its position in
+    /// per-command statistics; by name.
+    pub fn rows(&self) -> Vec<(String, usize)> {
+        let mut rows = Vec::with_capacity(self.numbers);
+        for entry in self.by_name.values() {
+            rows.push((entry.command.name.to_owned(), entry.number));
+            for (at, sub) in entry.command.subcommands.iter().enumerate() {
+                rows.push((format!("{}|{}", entry.command.name, sub.name), entry.number + 1 + at));
+            }
+        }
+        rows.sort();
+        rows
     }
 }

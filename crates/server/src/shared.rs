@@ -33,6 +33,25 @@ pub struct MemoryProbe {
     pub used: fn() -> usize,
     /// The allocator's name for INFO.
     pub allocator: &'static str,
+    /// What the allocator says itself.
+    pub figures: fn() -> AllocatorFigures,
+    /// The allocator's report for people.
+    pub report: fn() -> String,
+    /// Gives free memory back to the system.
+    pub purge: fn(),
+}
+
+/// The allocator's own view, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AllocatorFigures {
+    /// Handed out.
+    pub allocated: usize,
+    /// In pages that hold something handed out.
+    pub active: usize,
+    /// In physical memory, the allocator's own needs included.
+    pub resident: usize,
+    /// In pages that the system may take at any time.
+    pub muzzy: usize,
 }
 
 /// A letter to a worker.

@@ -1,5 +1,7 @@
 //! Counters of one worker: plain numbers, written by its owner alone and summed when somebody asks.
 
+use crate::observe::histogram::Histogram;
+
 /// Counts since the start or the last CONFIG RESETSTAT.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Stats {
@@ -45,7 +47,7 @@ impl Stats {
 }
 
 /// Calls and time of one command on one worker.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct CommandStats {
     /// Finished runs.
     pub calls: u64,
@@ -55,4 +57,26 @@ pub struct CommandStats {
     pub rejected: u64,
     /// Microseconds spent.
     pub usec: u64,
+    /// The same, call by call.
+    pub took: Histogram,
+}
+
+impl CommandStats {
+    /// Counts a call.
+    #[inline]
+    pub fn note(&mut self, usec: u64, failed: bool) {
+        self.calls += 1;
+        self.usec += usec;
+        self.failed += u64::from(failed);
+        self.took.record(usec);
+    }
+
+    /// Adds another worker's counts.
+    pub fn add(&mut self, other: &CommandStats) {
+        self.calls += other.calls;
+        self.failed += other.failed;
+        self.rejected += other.rejected;
+        self.usec += other.usec;
+        self.took.add(&other.took);
+    }
 }

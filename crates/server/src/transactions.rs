@@ -200,13 +200,13 @@ fn exec(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
 
 /// Data commands only.
 fn run_locked(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&AtomicBool>) {
-    for (entry, took, failed) in run_queue(session, multi, flag) {
-        book(session, entry, took, failed);
+    for (number, took, failed) in run_queue(session, multi, flag) {
+        book(session, number, took, failed);
     }
 }
 
-/// What ran, how long, and its reply if that is an error.
-type Booked = (Option<Entry>, Duration, Option<Vec<u8>>);
+/// What ran (its number in the registry), how long, and its reply if that is an error.
+type Booked = (Option<usize>, Duration, Option<Vec<u8>>);
 
 /// Runs a queue with all its slots, and those of the watched keys, locked at once.
 fn run_queue(
@@ -263,8 +263,8 @@ fn run_queue(
     let mut unit = Unit::default();
     for owned in &multi.queue {
         let begun = Instant::now();
-        let (entry, failed) = run_queued(server, &mut context, client_view, owned, &mut unit);
-        books.push((entry, begun.elapsed(), failed));
+        let (number, failed) = run_queued(server, &mut context, client_view, owned, &mut unit);
+        books.push((number, begun.elapsed(), failed));
     }
     unit.record(&server.journal, db);
     dispatch::tally(session.turn.stats, &context.keys);
@@ -274,13 +274,13 @@ fn run_queue(
 
 fn book(
     session: &mut Session<'_, '_, '_>,
-    entry: Option<Entry>,
+    number: Option<usize>,
     took: Duration,
     failed: Option<Vec<u8>>,
 ) {
-    if let Some(entry) = entry {
+    if let Some(number) = number {
         let usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        session.turn.book(entry, usec, failed.as_deref());
+        session.turn.book(number, usec, failed.as_deref());
     }
 }
 
@@ -291,7 +291,7 @@ fn run_queued(
     tracker: Option<&Arc<Tracker>>,
     owned: &OwnedArgs,
     unit: &mut Unit,
-) -> (Option<Entry>, Option<Vec<u8>>) {
+) -> (Option<usize>, Option<Vec<u8>>) {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
     let Some(entry) = server.registry.find(args.at(0)) else { return (None, None) };
@@ -320,7 +320,7 @@ fn run_queued(
     if let Some(tracker) = tracker {
         dispatch::remember(server, tracker, &mut context.keys, entry.command, args);
     }
-    (Some(entry), failed)
+    (Some(entry.number(args)), failed)
 }
 
 /// With control commands or such that touch undeclared keys: one by one, while nobody else runs.
@@ -370,7 +370,8 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
             }
             Run::Control => {
                 let start = session.client.out.len();
-                if let Some(Err(fault)) = entry.control.map(|control| (control.run)(session, args))
+                if let Some(Err(fault)) =
+                    entry.control.map(|control| crate::control::run(session, control, args))
                 {
                     session.client.out.truncate(start);
                     session.reply().error(fault.as_str());
@@ -378,7 +379,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                 }
             }
         }
-        book(session, Some(entry), begun.elapsed(), failed);
+        book(session, Some(entry.number(args)), begun.elapsed(), failed);
     }
     whole.end(&server.journal);
 }

@@ -220,7 +220,7 @@ impl Worker {
         }
         let server = Arc::clone(&self.server);
         let Some(handle) = server.workers.get(self.number) else { return Ok(()) };
-        handle.state.lock().commands.resize(server.registry.len(), CommandStats::default());
+        handle.state.lock().commands.resize(server.registry.numbers(), CommandStats::default());
         let mut events = Vec::new();
         let mut letters = Vec::new();
         let mut next_tick = Instant::now() + TICK;

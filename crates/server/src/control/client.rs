@@ -1,5 +1,5 @@
-//! CLIENT and its subcommands: what connections are, and what one may do to others. Runs in the
-//! exclusive section, so that it sees all of them.
+//! CLIENT and its subcommands: what connections are, and what one may do to others. Those that look at
+//! others run in the exclusive section.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,13 +9,13 @@ use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_protocol::reply::Reply;
 
 use super::connection::{BAD_NAME, valid_name};
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session, named};
 use crate::client::{Client, ReplyMode};
 use crate::pubsub::Address;
 use crate::tracking::{Mode, Tracker};
 
 /// The row.
-pub const COMMANDS: &[ControlCommand] = &[ControlCommand::exclusive(
+pub const COMMANDS: &[ControlCommand] = &[ControlCommand::sometimes_exclusive(
     Command {
         name: "client",
         arity: -2,
@@ -26,7 +26,16 @@ pub const COMMANDS: &[ControlCommand] = &[ControlCommand::exclusive(
         ..Command::control(Group::Connection)
     },
     client,
+    looks_at_others,
 )];
+
+/// Requests that look at other connections; libraries send the rest of them whenever they connect, and
+/// nobody is to be stopped for those.
+fn looks_at_others(args: Args<'_>) -> bool {
+    let redirects = || (3..args.len()).any(|at| args.is(at, "REDIRECT"));
+    ["LIST", "KILL", "UNBLOCK", "PAUSE"].iter().any(|name| args.is(1, name))
+        || (args.is(1, "TRACKING") && redirects())
+}
 
 const SUB: Command = Command {
     flags: Flags::NOSCRIPT.or(Flags::LOADING).or(Flags::STALE),
@@ -39,12 +48,21 @@ const ADMIN: Command = Command {
 };
 
 const CLIENT: &[Command] = &[
+    Command::help(Group::Connection, "5.0.0"),
     Command {
         name: "caching",
         arity: 3,
         since: "6.0.0",
         summary: "Chooses whether the keys of the next command are tracked.",
         usage: "<YES | NO>",
+        ..SUB
+    },
+    Command {
+        name: "capa",
+        arity: -3,
+        since: "8.0.0",
+        summary: "Tells the server what the client is able to do.",
+        usage: "capability [capability ...]",
         ..SUB
     },
     Command {
@@ -62,6 +80,14 @@ const CLIENT: &[Command] = &[
         ..SUB
     },
     Command { name: "id", arity: 2, since: "5.0.0", summary: "Number of this connection.", ..SUB },
+    Command {
+        name: "import-source",
+        arity: 3,
+        since: "8.1.0",
+        summary: "Marks this connection as one that imports keys from another server.",
+        usage: "<ON | OFF>",
+        ..SUB
+    },
     Command {
         name: "info",
         arity: 2,
@@ -171,14 +197,7 @@ const CLIENT: &[Command] = &[
 ];
 
 fn client(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = CLIENT.iter().find(|row| row.name == name) else {
-        return Err(unknown_subcommand(args));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("client|{name}")));
-    }
-    match row.name {
+    match named(args, CLIENT) {
         "id" => {
             let id = i64::try_from(session.client.id).unwrap_or(i64::MAX);
             session.reply().integer(id);
@@ -221,6 +240,19 @@ fn client(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
             session.reply().integer(redirect);
         }
         "kill" => kill(session, args)?,
+        "capa" => {
+            // Capabilities that are not known yet are passed over, so that newer clients may name them.
+            if (2..args.len()).any(|at| args.is(at, "REDIRECT")) {
+                session.client.redirects = true;
+            }
+            session.reply().ok();
+        }
+        "import-source" => {
+            if on_off(args)? {
+                return Err(Fault::text("ERR Server is not in import mode"));
+            }
+            session.reply().ok();
+        }
         "reply" => reply_mode(session, args)?,
         "no-touch" => {
             session.client.no_touch = on_off(args)?;

@@ -4,7 +4,7 @@ use larder_base::glob;
 use larder_commands::{Args, Begin, Command, Fault, Find, Flags, Group, KeySpec};
 use larder_protocol::reply::Reply;
 
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session, named};
 
 const BASE: Command = Command { ..Command::control(Group::Server) };
 const OPEN: Flags = Flags::LOADING.or(Flags::STALE);
@@ -28,6 +28,7 @@ pub const COMMANDS: &[ControlCommand] = &[ControlCommand::new(
 const COMMAND_SUB: Command =
     Command { flags: OPEN, categories: &["@connection"], ..Command::control(Group::Server) };
 const COMMAND: &[Command] = &[
+    Command { categories: &["@connection"], ..Command::help(Group::Server, "5.0.0") },
     Command {
         name: "count",
         arity: 2,
@@ -88,15 +89,8 @@ fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
         }
         return Ok(());
     }
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = COMMAND.iter().find(|row| row.name == name) else {
-        return Err(unknown_subcommand(args));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("command|{name}")));
-    }
     let find = |name: &[u8]| registry.find(name).map(|entry| entry.command);
-    match row.name {
+    match named(args, COMMAND) {
         "count" => session.reply().count(all.len()),
         "list" => {
             let chosen = filtered(all, args)?;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use larder_commands::{Args, Command, Fault, Flags, Group, KeySpec};
 
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session, named, unknown_subcommand};
 
 const OPEN: Flags = Flags::LOADING.or(Flags::STALE);
 
@@ -36,6 +36,7 @@ pub const COMMANDS: &[ControlCommand] = &[
 ];
 
 const MEMORY: &[Command] = &[
+    Command::help(Group::Server, "4.0.0"),
     Command {
         name: "stats",
         arity: 2,
@@ -70,14 +71,7 @@ fn debug(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
 }
 
 fn memory(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = MEMORY.iter().find(|row| row.name == name) else {
-        return Err(unknown_subcommand(args));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("memory|{name}")));
-    }
-    match row.name {
+    match named(args, MEMORY) {
         "usage" => return usage(session, args),
         _ => stats(session),
     }

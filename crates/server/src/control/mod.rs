@@ -44,19 +44,28 @@ pub struct ControlCommand {
     pub command: Command,
     /// The function.
     pub run: ControlFn,
-    /// Needs the exclusive section.
-    pub exclusive: bool,
+    /// Whether a request needs the exclusive section.
+    pub exclusive: fn(Args<'_>) -> bool,
 }
 
 impl ControlCommand {
     /// One that runs on its own worker alone.
     pub const fn new(command: Command, run: ControlFn) -> ControlCommand {
-        ControlCommand { command, run, exclusive: false }
+        ControlCommand { command, run, exclusive: |_| false }
     }
 
     /// One that runs in the exclusive section.
     pub const fn exclusive(command: Command, run: ControlFn) -> ControlCommand {
-        ControlCommand { command, run, exclusive: true }
+        ControlCommand { command, run, exclusive: |_| true }
+    }
+
+    /// One of which only some requests run in the exclusive section.
+    pub const fn sometimes_exclusive(
+        command: Command,
+        run: ControlFn,
+        exclusive: fn(Args<'_>) -> bool,
+    ) -> ControlCommand {
+        ControlCommand { command, run, exclusive }
     }
 }
 
@@ -92,20 +101,51 @@ pub fn allowed_when_subscribed(name: &str) -> bool {
     )
 }
 
+/// Runs a control command; what is wrong with the choice of a subcommand is found here, for all of them.
+///
+/// # Errors
+/// The command's own, and those of an unknown subcommand and of its number of arguments.
+pub fn run(
+    session: &mut Session<'_, '_, '_>,
+    control: &'static ControlCommand,
+    args: Args<'_>,
+) -> Result<(), Fault> {
+    let command = &control.command;
+    if !command.subcommands.is_empty() && args.len() > 1 {
+        let Some((_, sub)) = command.subcommand(args) else {
+            return Err(unknown_subcommand(args));
+        };
+        if !sub.fits(args.len()) {
+            return Err(Fault::arity(&format!("{}|{}", command.name, sub.name)));
+        }
+        if sub.name == "help" {
+            help(session, command);
+            return Ok(());
+        }
+    }
+    (control.run)(session, args)
+}
+
+/// The name of the subcommand that a request chose; `run` has seen that there is one.
+fn named(args: Args<'_>, rows: &'static [Command]) -> &'static str {
+    rows.iter().find(|row| args.is(1, row.name)).map_or("", |row| row.name)
+}
+
 /// The error for a subcommand that does not exist.
-pub fn unknown_subcommand(args: Args<'_>) -> Fault {
+fn unknown_subcommand(args: Args<'_>) -> Fault {
     let name = String::from_utf8_lossy(args.at(0)).to_ascii_uppercase();
     let sub: String = String::from_utf8_lossy(args.at(1)).chars().take(128).collect();
     Fault::new(format!("ERR unknown subcommand '{sub}'. Try {name} HELP."))
 }
 
 /// The answer to HELP: the subcommands with their arguments and what they are for.
-pub fn help(session: &mut Session<'_, '_, '_>, command: &Command) {
+fn help(session: &mut Session<'_, '_, '_>, command: &Command) {
     let name = command.name.to_ascii_uppercase();
     let mut reply = session.reply();
-    reply.array(command.subcommands.len() * 2 + 3);
+    let subs = command.subcommands.iter().filter(|sub| sub.name != "help");
+    reply.array(subs.clone().count() * 2 + 3);
     reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    for sub in command.subcommands {
+    for sub in subs {
         reply.simple(format!("{} {}", sub.name.to_ascii_uppercase(), sub.usage).trim_end());
         reply.simple(&format!("    {}", sub.summary));
     }

@@ -2,7 +2,7 @@
 
 use larder_commands::{Args, Command, Fault, Flags, Group};
 
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session, named};
 use crate::commandlog::CommandLog;
 use crate::pubsub::Address;
 
@@ -57,6 +57,7 @@ pub const COMMANDS: &[ControlCommand] = &[
 ];
 
 const SLOWLOG: &[Command] = &[
+    Command::help(Group::Server, "6.2.0"),
     Command {
         name: "get",
         arity: -2,
@@ -78,6 +79,7 @@ const SLOWLOG: &[Command] = &[
 ];
 
 const COMMANDLOG: &[Command] = &[
+    Command::help(Group::Server, "8.1.0"),
     Command {
         name: "get",
         arity: 4,
@@ -107,6 +109,7 @@ const COMMANDLOG: &[Command] = &[
 ];
 
 const LATENCY: &[Command] = &[
+    Command::help(Group::Server, "2.8.13"),
     Command {
         name: "history",
         arity: 3,
@@ -124,18 +127,8 @@ const LATENCY: &[Command] = &[
     },
 ];
 
-/// The row of a subcommand, if the request fits it.
-fn row_of(args: Args<'_>, parent: &str, rows: &'static [Command]) -> Result<&'static str, Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let row = rows.iter().find(|row| row.name == name).ok_or_else(|| unknown_subcommand(args))?;
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("{parent}|{name}")));
-    }
-    Ok(row.name)
-}
-
 fn slowlog(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let what = row_of(args, "slowlog", SLOWLOG)?;
+    let what = named(args, SLOWLOG);
     let count = match (what, args.len()) {
         ("get", 3) => count(args)?,
         ("get", 4..) => return Err(Fault::SYNTAX),
@@ -147,7 +140,7 @@ fn slowlog(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
 }
 
 fn commandlog(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let what = row_of(args, "commandlog", COMMANDLOG)?;
+    let what = named(args, COMMANDLOG);
     let (count, kind) = if what == "get" { (count(args)?, 3) } else { (0, 2) };
     let [slow, requests, replies] = &session.turn.server.logs;
     let log = if args.is(kind, "SLOW") {
@@ -199,7 +192,7 @@ fn answer(session: &mut Session<'_, '_, '_>, log: &CommandLog, what: &str, count
 }
 
 fn latency(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let what = row_of(args, "latency", LATENCY)?;
+    let what = named(args, LATENCY);
     let server = session.turn.server;
     let mut reply = session.reply();
     match what {

@@ -141,7 +141,7 @@ pub const COMMANDS: &[ControlCommand] = &[
             name: "pubsub",
             arity: -2,
             since: "2.8.0",
-            flags: Flags::PUBSUB.or(Flags::LOADING).or(Flags::STALE),
+            flags: Flags(0),
             complexity: "Depends on subcommand.",
             summary: "Asks about channels and listeners.",
             subcommands: PUBSUB,
@@ -157,6 +157,10 @@ const SUB: Command = Command {
 };
 
 const PUBSUB: &[Command] = &[
+    Command {
+        flags: Flags::LOADING.or(Flags::STALE).or(Flags::APART),
+        ..Command::help(Group::PubSub, "6.2.0")
+    },
     Command {
         name: "channels",
         arity: -2,

@@ -8,7 +8,7 @@ use larder_base::glob;
 use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::DbIndex;
 
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session, named};
 use crate::options;
 use crate::stats::{CommandStats, Stats};
 
@@ -94,13 +94,27 @@ pub const COMMANDS: &[ControlCommand] = &[
             arity: 3,
             since: "3.0.0",
             group: Group::Generic,
-            flags: Flags::NOSCRIPT,
-            categories: &["@connection", "@blocking"],
+            flags: Flags::BLOCKING.or(Flags::APART),
+            categories: &["@connection"],
             summary: "Waits until writes reached replicas; without replicas the answer is 0 at once.",
             usage: "numreplicas timeout",
             ..BASE
         },
         wait,
+    ),
+    ControlCommand::new(
+        Command {
+            name: "waitaof",
+            arity: 4,
+            since: "7.2.0",
+            group: Group::Generic,
+            flags: Flags::BLOCKING.or(Flags::APART),
+            categories: &["@connection"],
+            summary: "Waits until writes are on disk, here and on replicas; without either the answer is 0 at once.",
+            usage: "numlocal numreplicas timeout",
+            ..BASE
+        },
+        wait_aof,
     ),
     ControlCommand::new(
         Command {
@@ -162,6 +176,7 @@ pub const COMMANDS: &[ControlCommand] = &[
 const CONFIG_SUB: Command =
     Command { flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(OPEN), ..Command::control(Group::Server) };
 const CONFIG: &[Command] = &[
+    Command::help(Group::Server, "5.0.0"),
     Command {
         name: "get",
         arity: -3,
@@ -201,6 +216,32 @@ fn wait(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
         return Err(Fault::text("ERR timeout is negative"));
     }
     session.reply().integer(0);
+    Ok(())
+}
+
+fn wait_aof(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    const RANGE: Fault = Fault::text("ERR value is out of range, value must between 0 and 1");
+    let local = args.i64(1)?;
+    if !(0..=1).contains(&local) {
+        return Err(RANGE);
+    }
+    if args.i64(2)? < 0 {
+        return Err(Fault::text("ERR value is out of range, must be positive"));
+    }
+    let timeout =
+        args.i64(3).map_err(|_| Fault::text("ERR timeout is not an integer or out of range"))?;
+    if timeout < 0 {
+        return Err(Fault::text("ERR timeout is negative"));
+    }
+    if local > 0 {
+        return Err(Fault::text(
+            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
+        ));
+    }
+    let mut reply = session.reply();
+    reply.array(2);
+    reply.integer(0);
+    reply.integer(0);
     Ok(())
 }
 
@@ -293,14 +334,7 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
 }
 
 fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let name = String::from_utf8_lossy(args.at(1)).to_ascii_lowercase();
-    let Some(row) = CONFIG.iter().find(|row| row.name == name) else {
-        return Err(unknown_subcommand(args));
-    };
-    if !row.fits(args.len()) {
-        return Err(Fault::arity(&format!("config|{name}")));
-    }
-    match row.name {
+    match named(args, CONFIG) {
         "get" => config_get(session, args),
         "set" => return config_set(session, args),
         _ => {
@@ -400,10 +434,7 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
             blocked += usize::from(client.waiting.is_some());
         }
         for (sum, one) in commands.iter_mut().zip(&state.commands) {
-            sum.calls += one.calls;
-            sum.failed += one.failed;
-            sum.rejected += one.rejected;
-            sum.usec += one.usec;
+            sum.add(one);
         }
     }
     let sections: Vec<String> =
@@ -488,14 +519,14 @@ fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
         write!(t, "master_repl_offset:0\r\n")
     });
     section("Commandstats", false, &|t| {
-        for entry in server.registry.iter() {
+        for (name, number) in server.registry.rows() {
             let used = |one: &&CommandStats| one.calls > 0 || one.rejected > 0;
-            if let Some(one) = commands.get(entry.number).filter(used) {
+            if let Some(one) = commands.get(number).filter(used) {
                 let per_call = one.usec as f64 / one.calls.max(1) as f64;
                 write!(
                     t,
-                    "cmdstat_{}:calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}\r\n",
-                    entry.command.name, one.calls, one.usec, one.rejected, one.failed
+                    "cmdstat_{name}:calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}\r\n",
+                    one.calls, one.usec, one.rejected, one.failed
                 )?;
             }
         }
