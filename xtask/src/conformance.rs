@@ -46,7 +46,8 @@ pub fn run(args: &[String]) -> Result<Tally> {
     scripts.sort();
     let mut tally = Tally::default();
     let ours = Server::start(&subject)?;
-    let oracle = Server::start("redis-server")?;
+    // Larder serves DEBUG without being told; redis-server does not.
+    let oracle = Server::start_with("redis-server", &["--enable-debug-command", "yes"])?;
     for script in scripts {
         let family = script.file_stem().map(|name| name.to_string_lossy().into_owned());
         let family = family.unwrap_or_default();

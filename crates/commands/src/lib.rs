@@ -7,6 +7,7 @@ pub mod bitfield;
 pub mod bitmap;
 pub mod context;
 mod deadline;
+pub mod digest;
 pub mod effects;
 pub mod expire;
 pub mod fault;

@@ -125,6 +125,8 @@ pub struct Server {
     pub connections: AtomicUsize,
     /// The next client's number.
     pub next_client: AtomicU64,
+    /// Keys that are due are deleted unasked; DEBUG SET-ACTIVE-EXPIRE turns it off for tests.
+    pub sweeping: AtomicBool,
     /// The server is to end.
     pub stopping: AtomicBool,
     /// When it started.
@@ -160,6 +162,7 @@ impl Server {
             protected: AtomicBool::new(!options.requirepass.is_empty()),
             connections: AtomicUsize::new(0),
             next_client: AtomicU64::new(1),
+            sweeping: AtomicBool::new(true),
             stopping: AtomicBool::new(false),
             started: now(),
             run_id: format!("{:016x}{:016x}{:08x}", mix(k0), mix(k1), mix(k0 ^ k1) >> 32),

@@ -708,10 +708,12 @@ impl Worker {
         if !self.paused.is_empty() {
             self.again.append(&mut self.paused);
         }
-        let begun = Instant::now();
-        self.sweep(state);
-        let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-        self.server.latency.note("expire-cycle", took, self.now);
+        if self.server.sweeping.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            self.sweep(state);
+            let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+            self.server.latency.note("expire-cycle", took, self.now);
+        }
     }
 
     /// Deletes the keys that became due since the last sweep, in this worker's share of the slots.

@@ -1,120 +1,283 @@
-//! DEBUG and MEMORY: probes for tests and for operators who ask where memory went.
+//! DEBUG: probes and switches that test suites need. Nothing here is for applications.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use larder_commands::{Args, Command, Fault, Flags, Group, KeySpec};
+use larder_base::glob;
+use larder_commands::digest::Digest;
+use larder_commands::{Args, Command, Fault, Flags, Group};
+use larder_store::{DbIndex, Deadline, EventClass, RecordRef, View};
 
-use super::{ControlCommand, Session, named, unknown_subcommand};
-
-const OPEN: Flags = Flags::LOADING.or(Flags::STALE);
+use super::{ControlCommand, Session, help_of};
+use crate::dispatch;
 
 /// The rows.
-pub const COMMANDS: &[ControlCommand] = &[
-    ControlCommand::exclusive(
-        Command {
-            name: "debug",
-            arity: -2,
-            flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(OPEN).or(Flags::PROTECTED),
-            complexity: "Depends on subcommand.",
-            summary: "For tests.",
-            ..Command::control(Group::Server)
-        },
-        debug,
-    ),
-    ControlCommand::exclusive(
-        Command {
-            name: "memory",
-            arity: -2,
-            since: "4.0.0",
-            complexity: "Depends on subcommand.",
-            summary: "Asks about memory.",
-            subcommands: MEMORY,
-            ..Command::control(Group::Server)
-        },
-        memory,
-    ),
-];
+pub const COMMANDS: &[ControlCommand] = &[ControlCommand::exclusive(DEBUG, debug)];
 
-const MEMORY: &[Command] = &[
-    Command::help(Group::Server, "4.0.0"),
-    Command {
-        name: "stats",
-        arity: 2,
-        since: "4.0.0",
-        summary: "Figures on memory.",
-        ..Command::control(Group::Server)
-    },
-    Command {
-        name: "usage",
-        arity: -3,
-        since: "4.0.0",
-        flags: Flags::READONLY,
-        keys: &[KeySpec::one(2, "RO")],
-        complexity: "O(N) where N is the number of samples.",
-        summary: "Bytes that a key and its value hold.",
-        usage: "key [SAMPLES count]",
-        ..Command::control(Group::Server)
-    },
+const DEBUG: Command = Command {
+    name: "debug",
+    arity: -2,
+    flags: Flags::ADMIN
+        .or(Flags::NOSCRIPT)
+        .or(Flags::LOADING)
+        .or(Flags::STALE)
+        .or(Flags::PROTECTED),
+    complexity: "Depends on subcommand.",
+    summary: "For tests.",
+    ..Command::control(Group::Server)
+};
+
+/// What one subcommand does.
+type Probe = fn(&mut Session<'_, '_, '_>, Args<'_>) -> Result<(), Fault>;
+
+/// One subcommand: name, arguments, what it does, least and most arguments. COMMAND lists none of
+/// them, as in Redis.
+type Row = (&'static str, &'static str, &'static str, usize, usize, Probe);
+
+const PROBES: &[Row] = &[
+    ("digest", "", "A digest of all the data, equal for equal data.", 0, 0, digest),
+    ("digest-value", "key [key ...]", "Digests of values.", 0, usize::MAX, digest_values),
+    ("error", "text", "Answers with this error.", 1, 1, error),
+    ("object", "key", "How a key is held in memory.", 1, 2, object),
+    ("populate", "count [prefix [size]]", "Creates strings, if absent.", 1, 3, populate),
+    ("protocol", "type", "Answers with an example of a type of reply.", 1, 1, protocol),
+    (
+        "quicklist-packed-threshold",
+        "size",
+        "Checked and nothing else: large elements of lists always lie alone here.",
+        1,
+        1,
+        packed_threshold,
+    ),
+    (
+        "set-active-expire",
+        "<0 | 1>",
+        "Whether keys that are due are deleted unasked.",
+        1,
+        1,
+        set_active_expire,
+    ),
+    ("sleep", "seconds", "Holds the whole server up.", 1, 1, sleep),
+    (
+        "stringmatch-len",
+        "length pattern",
+        "Fits a pattern on a text of so many letters a.",
+        2,
+        2,
+        match_letters,
+    ),
 ];
 
 fn debug(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    if args.is(1, "SLEEP") && args.len() == 3 {
-        let seconds = args.f64(2)?.clamp(0.0, 3600.0);
-        std::thread::sleep(Duration::from_secs_f64(seconds));
-        session.reply().ok();
+    if args.is(1, "HELP") && args.len() == 2 {
+        let subs = PROBES.iter().map(|(name, usage, summary, ..)| (*name, *usage, *summary));
+        help_of(session, DEBUG.name, subs);
         return Ok(());
     }
-    if args.is(1, "JMAP") || args.is(1, "SET-ACTIVE-EXPIRE") {
-        return Err(Fault::text("ERR this DEBUG subcommand is not supported yet"));
-    }
-    Err(unknown_subcommand(args))
+    let given = args.len() - 2;
+    let fits = |row: &&Row| args.is(1, row.0) && (row.3..=row.4).contains(&given);
+    let (.., run) = PROBES.iter().find(fits).ok_or_else(|| {
+        let name: String = String::from_utf8_lossy(args.at(1)).chars().take(128).collect();
+        Fault::new(format!(
+            "ERR unknown subcommand or wrong number of arguments for '{name}'. Try DEBUG HELP."
+        ))
+    })?;
+    run(session, args)
 }
 
-fn memory(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    match named(args, MEMORY) {
-        "usage" => return usage(session, args),
-        _ => stats(session),
+/// The selected database, in the exclusive section.
+fn view<'s>(session: &Session<'s, '_, '_>) -> View<'s> {
+    let server = session.turn.server;
+    server.keyspace.view_all(&server.settings, session.client.db, session.turn.now)
+}
+
+fn digest(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    let keyspace = &session.turn.server.keyspace;
+    let mut digest = Digest::default();
+    let now = session.turn.now;
+    let mut view = view(session);
+    for db in (0..keyspace.databases()).filter_map(|db| u8::try_from(db).ok()) {
+        if keyspace.len(DbIndex(db)) > 0 {
+            digest.then(&u32::from(db).to_be_bytes());
+            view.select(DbIndex(db));
+            view.for_each_key(|_, record| digest.add_record(record, now));
+        }
+    }
+    drop(view);
+    session.reply().simple(&digest.to_hex());
+    Ok(())
+}
+
+fn digest_values(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let now = session.turn.now;
+    let mut view = view(session);
+    let digests: Vec<Digest> = args
+        .from(2)
+        .iter()
+        .map(|key| {
+            let mut digest = Digest::default();
+            if let Some(record) = view.record(key) {
+                digest.then_value(record, now);
+            }
+            digest
+        })
+        .collect();
+    drop(view);
+    let mut reply = session.reply();
+    reply.array(digests.len());
+    digests.iter().for_each(|digest| reply.simple(&digest.to_hex()));
+    Ok(())
+}
+
+fn error(_: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    Err(Fault::new(String::from_utf8_lossy(args.at(2)).into_owned()))
+}
+
+fn object(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if args.len() == 4 && !args.is(3, "FAST") {
+        return Err(Fault::SYNTAX);
+    }
+    let server = session.turn.server;
+    let now = session.turn.now;
+    let mut view = view(session);
+    let describe = |record: RecordRef<'_>| {
+        let bits = record.eviction_bits();
+        format!(
+            "Value at:{:p} refcount:1 encoding:{} memory:{} lru:{} lru_seconds_idle:{}",
+            record.key().as_ptr(),
+            record.encoding_name(),
+            record.memory_usage(),
+            bits,
+            server.settings.eviction_bits.idle_ms(bits, now) / 1000,
+        )
+    };
+    let text = view.record(args.at(2)).map(describe);
+    drop(view);
+    session.reply().simple(&text.ok_or(Fault::NO_SUCH_KEY)?);
+    Ok(())
+}
+
+fn populate(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let natural = |at| args.i64(at).ok().filter(|value| *value >= 0).ok_or(Fault::NOT_POSITIVE);
+    let count = natural(2)?;
+    let prefix = args.get(3).unwrap_or(b"key");
+    let size = match args.get(4) {
+        Some(_) => usize::try_from(natural(4)?).unwrap_or(usize::MAX),
+        None => 0,
+    };
+    let server = session.turn.server;
+    if size > server.settings.text_max {
+        return Err(Fault::OUT_OF_RANGE);
+    }
+    // A part at a time: what a view has to report is bounded. As in Redis, no copy of the data hears of it.
+    const PART: i64 = 10_000;
+    let mut from = 0;
+    while from < count {
+        let mut view = view(session);
+        for number in from..count.min(from.saturating_add(PART)) {
+            let key = [prefix, b":", number.to_string().as_bytes()].concat();
+            if !view.contains(&key) {
+                let mut value = format!("value:{number}").into_bytes();
+                if size > 0 {
+                    value.resize(size, 0);
+                }
+                view.set_string(&key, &value, Deadline::None);
+                view.signal(&key, EventClass::String, "set");
+            }
+        }
+        dispatch::settle(server, view, session.client.id, session.turn.ready);
+        from = from.saturating_add(PART);
+    }
+    session.reply().ok();
+    Ok(())
+}
+
+fn protocol(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let mut reply = session.reply();
+    match args.at(2).to_ascii_lowercase().as_slice() {
+        b"string" => reply.bulk(b"Hello World"),
+        b"integer" => reply.integer(12_345),
+        b"double" => reply.double(3.141),
+        b"null" => reply.null(),
+        b"array" => {
+            reply.array(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"set" => {
+            reply.set(3);
+            (0..3).for_each(|number| reply.integer(number));
+        }
+        b"map" => {
+            reply.map(3);
+            for number in 0..3 {
+                reply.integer(number);
+                reply.boolean(number == 1);
+            }
+        }
+        b"attrib" => {
+            if reply.is_resp3() {
+                reply.attribute(1);
+                reply.bulk(b"key-popularity");
+                reply.array(2);
+                reply.bulk(b"key:123");
+                reply.integer(90);
+            }
+            // What the attribute belongs to.
+            reply.bulk(b"Some real reply following the attribute");
+        }
+        b"push" => {
+            if !reply.is_resp3() {
+                return Err(Fault::text("ERR RESP2 is not supported by this command"));
+            }
+            reply.push(2);
+            reply.bulk(b"server-cpu-usage");
+            reply.integer(42);
+        }
+        b"verbatim" => reply.verbatim(b"This is a verbatim\nstring"),
+        b"true" => reply.boolean(true),
+        b"false" => reply.boolean(false),
+        b"bignum" => reply.big_number(b"1234567999999999999999999999999999999"),
+        _ => {
+            return Err(Fault::text(
+                "ERR Wrong protocol type name. Please use one of the following: string|integer|\
+                 double|bignum|null|array|set|map|attrib|push|verbatim|true|false",
+            ));
+        }
     }
     Ok(())
 }
 
-fn stats(session: &mut Session<'_, '_, '_>) {
-    let server = session.turn.server;
-    let used = (server.memory.used)();
-    let databases = (0..server.keyspace.databases()).filter_map(|db| u8::try_from(db).ok());
-    let keys: usize = databases.map(|db| server.keyspace.len(larder_store::DbIndex(db))).sum();
-    let resident = super::server::resident_bytes();
-    let mut reply = session.reply();
-    reply.map(4);
-    for (name, value) in [
-        ("total.allocated", used),
-        ("keys.count", keys),
-        ("keys.bytes-per-key", used / keys.max(1)),
-        ("allocator.resident", resident),
-    ] {
-        reply.bulk(name.as_bytes());
-        reply.count(value);
+fn packed_threshold(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let size = larder_base::number::parse_memory(args.at(2));
+    if size.is_none_or(|bytes| bytes > 1 << 32) {
+        return Err(Fault::text(
+            "ERR argument must be a memory value bigger than 1 and smaller than 4gb",
+        ));
     }
+    session.reply().ok();
+    Ok(())
 }
 
-fn usage(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    match args.len() {
-        3 => {}
-        5 if args.is(3, "SAMPLES") => {
-            if args.i64(4)? < 0 {
-                return Err(Fault::SYNTAX);
-            }
-        }
-        _ => return Err(Fault::SYNTAX),
-    }
+fn set_active_expire(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    session.turn.server.sweeping.store(args.i64(2)? != 0, Ordering::Relaxed);
+    session.reply().ok();
+    Ok(())
+}
+
+fn sleep(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let seconds = args.f64(2)?.clamp(0.0, 3600.0);
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    session.reply().ok();
+    Ok(())
+}
+
+fn match_letters(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     let server = session.turn.server;
-    let mut view = server.keyspace.view_all(&server.settings, session.client.db, session.turn.now);
-    let usage = view.record(args.at(2)).map(|record| record.memory_usage());
-    drop(view);
-    match usage {
-        // The table's share of a key is about 15 bytes.
-        Some(bytes) => session.reply().count(bytes + 15),
-        None => session.reply().null(),
+    let len = usize::try_from(args.i64(2)?).map_err(|_| Fault::NOT_POSITIVE)?;
+    if len > server.settings.text_max {
+        return Err(Fault::OUT_OF_RANGE);
     }
+    let fits = glob::matches(args.at(3), &vec![b'a'; len]);
+    session.reply().integer(i64::from(fits));
     Ok(())
 }

@@ -5,6 +5,7 @@ pub mod client;
 pub mod command;
 pub mod connection;
 pub mod debug;
+pub mod memory;
 pub mod observe;
 pub mod pubsub;
 pub mod server;
@@ -77,6 +78,7 @@ pub fn commands() -> impl Iterator<Item = &'static ControlCommand> {
         server::COMMANDS,
         command::COMMANDS,
         debug::COMMANDS,
+        memory::COMMANDS,
         observe::COMMANDS,
         pubsub::COMMANDS,
         crate::transactions::COMMANDS,
@@ -140,14 +142,23 @@ fn unknown_subcommand(args: Args<'_>) -> Fault {
 
 /// The answer to HELP: the subcommands with their arguments and what they are for.
 fn help(session: &mut Session<'_, '_, '_>, command: &Command) {
-    let name = command.name.to_ascii_uppercase();
-    let mut reply = session.reply();
     let subs = command.subcommands.iter().filter(|sub| sub.name != "help");
+    help_of(session, command.name, subs.map(|sub| (sub.name, sub.usage, sub.summary)));
+}
+
+/// The same for subcommands that are no rows of the table: name, arguments, purpose.
+fn help_of(
+    session: &mut Session<'_, '_, '_>,
+    name: &str,
+    subs: impl Iterator<Item = (&'static str, &'static str, &'static str)> + Clone,
+) {
+    let name = name.to_ascii_uppercase();
+    let mut reply = session.reply();
     reply.array(subs.clone().count() * 2 + 3);
     reply.simple(&format!("{name} <subcommand> [<arg> [value] [opt] ...]. Subcommands are:"));
-    for sub in subs {
-        reply.simple(format!("{} {}", sub.name.to_ascii_uppercase(), sub.usage).trim_end());
-        reply.simple(&format!("    {}", sub.summary));
+    for (sub, usage, summary) in subs {
+        reply.simple(format!("{} {usage}", sub.to_ascii_uppercase()).trim_end());
+        reply.simple(&format!("    {summary}"));
     }
     reply.simple("HELP");
     reply.simple("    Print this help.");
