@@ -197,6 +197,7 @@ fn protocol(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     match args.at(2).to_ascii_lowercase().as_slice() {
         b"string" => reply.bulk(b"Hello World"),
         b"integer" => reply.integer(12_345),
+        #[expect(clippy::approx_constant, reason = "the number that Redis shows")]
         b"double" => reply.double(3.141),
         b"null" => reply.null(),
         b"array" => {
