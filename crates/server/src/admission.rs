@@ -50,6 +50,7 @@ impl Server {
             None
         };
         if let Some(text) = refusal {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
             // Best effort: the connection is closed anyway.
             let _ = stream.write(text);
             return None;

@@ -55,6 +55,11 @@ pub struct Blocked {
 }
 
 impl Blocked {
+    /// How many keys somebody waits for.
+    pub fn keys(&self) -> usize {
+        self.queues.lock().len()
+    }
+
     /// Adds a waiter to the queues of its keys.
     pub fn add(&self, waiter: &Arc<Waiter>) {
         let mut queues = self.queues.lock();

@@ -154,6 +154,11 @@ impl Client {
         if self.subscription_count() > 0 { "pubsub" } else { "normal" }
     }
 
+    /// Bytes that it holds, its buffers included.
+    pub fn memory(&self) -> usize {
+        size_of::<Client>() + self.input.capacity() + self.out.capacity()
+    }
+
     fn flags(&self) -> String {
         let dirty =
             self.watch.as_ref().is_some_and(|w| w.load(std::sync::atomic::Ordering::Acquire));
@@ -206,7 +211,7 @@ impl Client {
             self.input.len(),
             self.input.capacity() - self.input.len(),
             self.out.len(),
-            self.input.capacity() + self.out.capacity() + size_of::<Client>(),
+            self.memory(),
             self.last_command,
             redirect,
             if self.version == Version::Resp3 { 3 } else { 2 },

@@ -32,6 +32,11 @@ impl Latency {
         self.threshold_ms.store(threshold, Ordering::Relaxed);
     }
 
+    /// Whether delays are kept.
+    pub fn is_on(&self) -> bool {
+        self.threshold_ms.load(Ordering::Relaxed) > 0
+    }
+
     /// Notes a delay.
     #[inline]
     pub fn note(&self, event: &'static str, took_ms: i64, now: Millis) {

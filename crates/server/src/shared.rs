@@ -83,6 +83,10 @@ pub struct Server {
     pub keyspace: Keyspace,
     /// What was done to it, for those who follow.
     pub journal: Journal,
+    /// The most memory used when somebody looked.
+    pub memory_peak: AtomicUsize,
+    /// Memory used when the server had just started.
+    pub memory_at_start: AtomicUsize,
     /// Data-relevant settings.
     pub settings: Settings,
     /// Options.
@@ -123,6 +127,8 @@ pub struct Server {
     pub protected: AtomicBool,
     /// Connections now.
     pub connections: AtomicUsize,
+    /// Connections refused since the start or CONFIG RESETSTAT.
+    pub rejected: AtomicU64,
     /// The next client's number.
     pub next_client: AtomicU64,
     /// Keys that are due are deleted unasked; DEBUG SET-ACTIVE-EXPIRE turns it off for tests.
@@ -148,6 +154,8 @@ impl Server {
         // Members and fields are keyed as keys are: nobody may choose where they fall.
         settings.thresholds.hasher = KeyHasher::new(k1, k0);
         let server = Server {
+            memory_peak: AtomicUsize::new(0),
+            memory_at_start: AtomicUsize::new(0),
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), options.databases),
             journal: Journal::default(),
             settings,
@@ -161,6 +169,7 @@ impl Server {
             maxmemory: AtomicUsize::new(usize::try_from(options.maxmemory).unwrap_or(usize::MAX)),
             protected: AtomicBool::new(!options.requirepass.is_empty()),
             connections: AtomicUsize::new(0),
+            rejected: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
             sweeping: AtomicBool::new(true),
             stopping: AtomicBool::new(false),

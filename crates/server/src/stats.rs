@@ -2,48 +2,38 @@
 
 use crate::observe::histogram::Histogram;
 
-/// Counts since the start or the last CONFIG RESETSTAT.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Stats {
-    /// Connections accepted.
-    pub connections: u64,
-    /// Connections refused because there were too many.
-    pub rejected: u64,
-    /// Commands run.
-    pub commands: u64,
-    /// Bytes read.
-    pub bytes_in: u64,
-    /// Bytes written.
-    pub bytes_out: u64,
-    /// Reads that found a key.
-    pub hits: u64,
-    /// Reads that found none.
-    pub misses: u64,
-    /// Keys that expired.
-    pub expired: u64,
-    /// Modifications of keys.
-    pub dirty: u64,
-    /// Error replies.
-    pub errors: u64,
-    /// Connections dropped because their buffers grew too large.
-    pub dropped: u64,
+macro_rules! counters {
+    ($($name:ident: $doc:literal,)*) => {
+        /// Counts since the start or the last CONFIG RESETSTAT.
+        #[derive(Clone, Copy, Debug, Default)]
+        pub struct Stats {
+            $(#[doc = $doc] pub $name: u64,)*
+        }
+
+        impl Stats {
+            /// Adds another worker's counts.
+            pub fn add(&mut self, other: &Stats) {
+                $(self.$name += other.$name;)*
+            }
+        }
+    };
 }
 
-impl Stats {
-    /// Adds another worker's counts.
-    pub fn add(&mut self, other: &Stats) {
-        self.connections += other.connections;
-        self.rejected += other.rejected;
-        self.commands += other.commands;
-        self.bytes_in += other.bytes_in;
-        self.bytes_out += other.bytes_out;
-        self.hits += other.hits;
-        self.misses += other.misses;
-        self.expired += other.expired;
-        self.dirty += other.dirty;
-        self.errors += other.errors;
-        self.dropped += other.dropped;
-    }
+counters! {
+    connections: "Connections accepted.",
+    commands: "Commands run.",
+    bytes_in: "Bytes read.",
+    bytes_out: "Bytes written.",
+    reads: "Times that a connection was read.",
+    writes: "Times that a connection was written.",
+    hits: "Reads that found a key.",
+    misses: "Reads that found none.",
+    expired: "Keys that expired.",
+    sweep_usec: "Microseconds spent on looking for expired keys.",
+    dirty: "Modifications of keys.",
+    errors: "Error replies.",
+    refused_passwords: "AUTH and HELLO AUTH with a wrong password.",
+    dropped: "Connections dropped because their buffers grew too large.",
 }
 
 /// Calls and time of one command on one worker.

@@ -49,6 +49,19 @@ impl Tracker {
     }
 }
 
+/// How much tracking remembers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Figures {
+    /// Connections that track.
+    pub trackers: usize,
+    /// Keys that they cache.
+    pub keys: usize,
+    /// Pairs of key and connection.
+    pub items: usize,
+    /// Prefixes that they broadcast.
+    pub prefixes: usize,
+}
+
 type Readers = HashMap<Box<[u8]>, Vec<Arc<Tracker>>>;
 
 /// All trackers and the keys that they cache.
@@ -72,10 +85,23 @@ impl Tracking {
         self.broadcasts.load(Ordering::Acquire) > 0
     }
 
-    /// Trackers, keys, and pairs of both, for INFO.
-    pub fn figures(&self) -> (usize, usize, usize) {
+    /// How much there is to remember.
+    pub fn figures(&self) -> Figures {
+        let trackers = self.trackers.lock();
+        let prefixes = |tracker: &Arc<Tracker>| match tracker.mode {
+            // Every key: the empty prefix.
+            Mode::Broadcast => tracker.prefixes.len().max(1),
+            Mode::Read | Mode::OptIn | Mode::OptOut => 0,
+        };
+        let prefixes = trackers.iter().map(prefixes).sum();
+        drop(trackers);
         let keys = self.keys.lock();
-        (self.count.load(Ordering::Relaxed), keys.len(), keys.values().map(Vec::len).sum())
+        Figures {
+            trackers: self.count.load(Ordering::Relaxed),
+            keys: keys.len(),
+            items: keys.values().map(Vec::len).sum(),
+            prefixes,
+        }
     }
 
     /// Adds a tracker.

@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 
 use crate::client::Client;
 use crate::dispatch::{self, Ready, TICK, Turn, Verdict};
+use crate::observe::pulse::Pulse;
 use crate::pubsub::{Address, Space};
 use crate::shared::{Letter, Server, now};
 use crate::stats::{CommandStats, Stats};
@@ -54,6 +55,8 @@ pub struct WorkerState {
     pub stats: Stats,
     /// Counters per command, by the registry's numbers.
     pub commands: Vec<CommandStats>,
+    /// The recent past.
+    pub pulse: Pulse,
 }
 
 /// One position of the connection table.
@@ -388,6 +391,7 @@ impl Worker {
                 client.active = self.now;
                 let full = client.input.len() > INPUT_MAX;
                 state.stats.bytes_in += count as u64;
+                state.stats.reads += 1;
                 self.process(state, token);
                 if full && state.client(token).is_some_and(|c| c.input.len() > INPUT_MAX) {
                     state.stats.dropped += 1;
@@ -665,6 +669,7 @@ impl Worker {
                         self.again.push(token);
                     }
                     state.stats.bytes_out += count as u64;
+                    state.stats.writes += 1;
                 }
                 WriteOutcome::Failed(_) => gone = true,
             }
@@ -711,8 +716,26 @@ impl Worker {
         if self.server.sweeping.load(Ordering::Relaxed) {
             let begun = Instant::now();
             self.sweep(state);
-            let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
+            let took = begun.elapsed();
+            state.stats.sweep_usec += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
             self.server.latency.note("expire-cycle", took, self.now);
+        }
+        self.beat(state);
+    }
+
+    /// Notes the recent past, for those who ask.
+    fn beat(&self, state: &mut MutexGuard<'_, WorkerState>) {
+        let mut buffers = [0; 2];
+        for client in state.clients.iter().filter_map(|seat| seat.client.as_deref()) {
+            let [input, output] = &mut buffers;
+            *input = (*input).max(client.input.len());
+            *output = (*output).max(client.out.len());
+        }
+        let Stats { commands, bytes_in, bytes_out, .. } = state.stats;
+        state.pulse.beat(Instant::now(), [commands, bytes_in, bytes_out], buffers);
+        if self.number == 0 {
+            self.server.note_memory();
         }
     }
 

@@ -614,6 +614,13 @@ impl<'k> View<'k> {
         }
     }
 
+    /// Deadlines among the first records of a locked slot, for an estimate: at most `max` of them.
+    pub fn deadlines(&self, slot: u16, max: usize) -> Vec<Millis> {
+        let data = self.guards.iter().find(|(_, number, _)| *number == slot);
+        let records = data.into_iter().flat_map(|(_, _, data)| data.table.iter().take(4 * max));
+        records.filter_map(|record| record.deadline()).take(max).collect()
+    }
+
     /// A random live key of the selected database.
     pub fn random_key(&mut self, rng: &mut Rng) -> Option<Vec<u8>> {
         for _ in 0..100 {

@@ -137,6 +137,7 @@ fn authenticate(
         session.client.authenticated = true;
         return Ok(());
     }
+    session.turn.stats.refused_passwords += 1;
     Err(Fault::text("WRONGPASS invalid username-password pair or user is disabled."))
 }
 

@@ -5,6 +5,7 @@ pub mod client;
 pub mod command;
 pub mod connection;
 pub mod debug;
+pub mod latency;
 pub mod memory;
 pub mod observe;
 pub mod pubsub;
@@ -78,6 +79,7 @@ pub fn commands() -> impl Iterator<Item = &'static ControlCommand> {
         server::COMMANDS,
         command::COMMANDS,
         debug::COMMANDS,
+        latency::COMMANDS,
         memory::COMMANDS,
         observe::COMMANDS,
         pubsub::COMMANDS,

@@ -1,4 +1,4 @@
-//! SLOWLOG, COMMANDLOG, LATENCY and MONITOR: what operators look at while the server runs.
+//! SLOWLOG, COMMANDLOG and MONITOR: what operators look at while the server runs.
 
 use larder_commands::{Args, Command, Fault, Flags, Group};
 
@@ -10,8 +10,6 @@ const ADMIN: Flags = Flags::ADMIN.or(Flags::LOADING).or(Flags::STALE);
 const BASE: Command = Command { arity: -2, complexity: "Depends on subcommand.", ..SUB };
 const SUB: Command = Command { ..Command::control(Group::Server) };
 const LOG: Command = Command { flags: ADMIN, ..SUB };
-const DELAYS: Command =
-    Command { flags: ADMIN.or(Flags::NOSCRIPT), since: "2.8.13", arity: 2, ..SUB };
 
 /// The rows.
 pub const COMMANDS: &[ControlCommand] = &[
@@ -34,16 +32,6 @@ pub const COMMANDS: &[ControlCommand] = &[
             ..BASE
         },
         commandlog,
-    ),
-    ControlCommand::new(
-        Command {
-            name: "latency",
-            since: "2.8.13",
-            summary: "Delays that the server noticed.",
-            subcommands: LATENCY,
-            ..BASE
-        },
-        latency,
     ),
     ControlCommand::new(
         Command {
@@ -105,25 +93,6 @@ const COMMANDLOG: &[Command] = &[
         summary: "Forgets all entries of one log.",
         usage: "<SLOW | LARGE-REQUEST | LARGE-REPLY>",
         ..LOG
-    },
-];
-
-const LATENCY: &[Command] = &[
-    Command::help(Group::Server, "2.8.13"),
-    Command {
-        name: "history",
-        arity: 3,
-        summary: "Times and delays of one event.",
-        usage: "event",
-        ..DELAYS
-    },
-    Command { name: "latest", summary: "The latest delay of every event.", ..DELAYS },
-    Command {
-        name: "reset",
-        arity: -2,
-        summary: "Forgets events.",
-        usage: "[event [event ...]]",
-        ..DELAYS
     },
 ];
 
@@ -189,40 +158,6 @@ fn answer(session: &mut Session<'_, '_, '_>, log: &CommandLog, what: &str, count
             }
         }
     }
-}
-
-fn latency(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let what = named(args, LATENCY);
-    let server = session.turn.server;
-    let mut reply = session.reply();
-    match what {
-        "reset" => reply.count(server.latency.reset(args.from(2))),
-        "history" => {
-            let events = server.latency.events();
-            let wanted =
-                events.iter().find(|(name, _)| args.at(2).eq_ignore_ascii_case(name.as_bytes()));
-            let samples = wanted.map(|(_, event)| event.samples.clone()).unwrap_or_default();
-            reply.array(samples.len());
-            for (second, took_ms) in samples {
-                reply.array(2);
-                reply.integer(second);
-                reply.integer(took_ms);
-            }
-        }
-        _ => {
-            let events = server.latency.events();
-            reply.array(events.len());
-            for (name, event) in events {
-                let (second, took_ms) = event.samples.back().copied().unwrap_or_default();
-                reply.array(4);
-                reply.bulk(name.as_bytes());
-                reply.integer(second);
-                reply.integer(took_ms);
-                reply.integer(event.longest_ms);
-            }
-        }
-    }
-    Ok(())
 }
 
 fn monitor(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {

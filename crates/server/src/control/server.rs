@@ -1,7 +1,6 @@
 //! Server commands: INFO, CONFIG, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
 //! SHUTDOWN.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use larder_base::glob;
@@ -9,8 +8,9 @@ use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::DbIndex;
 
 use super::{ControlCommand, Session, named};
+use crate::observe::info;
+use crate::observe::snapshot::Snapshot;
 use crate::options;
-use crate::stats::{CommandStats, Stats};
 
 /// The Redis version whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -338,13 +338,7 @@ fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
         "get" => config_get(session, args),
         "set" => return config_set(session, args),
         _ => {
-            *session.turn.stats = Stats::default();
-            session.turn.commands.fill(CommandStats::default());
-            session.turn.server.errors.lock().clear();
-            for state in session.others.iter_mut().flat_map(|others| others.iter_mut()) {
-                state.stats = Stats::default();
-                state.commands.fill(CommandStats::default());
-            }
+            crate::observe::reset(session);
             session.reply().ok();
         }
     }
@@ -423,141 +417,7 @@ fn config_set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), F
 }
 
 fn info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let server = session.turn.server;
-    let mut stats = *session.turn.stats;
-    let (mut clients, mut blocked) = (1, 0);
-    let mut commands = session.turn.commands.clone();
-    for state in session.others.iter().flat_map(|others| others.iter()) {
-        stats.add(&state.stats);
-        for client in state.clients.iter().filter_map(|seat| seat.client.as_ref()) {
-            clients += 1;
-            blocked += usize::from(client.waiting.is_some());
-        }
-        for (sum, one) in commands.iter_mut().zip(&state.commands) {
-            sum.add(one);
-        }
-    }
-    let sections: Vec<String> =
-        args.from(1).iter().map(|s| String::from_utf8_lossy(s).to_ascii_lowercase()).collect();
-    let all = sections.iter().any(|s| s == "all" || s == "everything");
-    let usual = sections.is_empty() || sections.iter().any(|s| s == "default");
-    let wants = |name: &str, by_default: bool| {
-        all || (usual && by_default) || sections.iter().any(|s| s == name)
-    };
-    let mut text = String::new();
-    let tracked = server.tracking.figures();
-    let now = session.turn.now;
-    let uptime = now.since(server.started) / 1000;
-    let options = server.options.read().clone();
-    let mut section =
-        |name: &str, by_default: bool, body: &dyn Fn(&mut String) -> std::fmt::Result| {
-            if wants(&name.to_ascii_lowercase(), by_default) {
-                if !text.is_empty() {
-                    text.push_str("\r\n");
-                }
-                text.push_str(&format!("# {name}\r\n"));
-                // Writing to a String cannot fail.
-                let _ = body(&mut text);
-            }
-        };
-    section("Server", true, &|t| {
-        write!(
-            t,
-            "redis_version:{REDIS_VERSION}\r\nlarder_version:{}\r\n",
-            env!("CARGO_PKG_VERSION")
-        )?;
-        write!(
-            t,
-            "redis_mode:standalone\r\nos:Linux\r\narch_bits:64\r\nmultiplexing_api:epoll\r\n"
-        )?;
-        write!(t, "process_id:{}\r\nrun_id:{}\r\n", std::process::id(), server.run_id)?;
-        write!(t, "tcp_port:{}\r\nuptime_in_seconds:{uptime}\r\n", options.port)?;
-        write!(t, "uptime_in_days:{}\r\nworkers:{}\r\n", uptime / 86_400, server.workers.len())
-    });
-    section("Clients", true, &|t| {
-        write!(t, "connected_clients:{clients}\r\nmaxclients:{}\r\n", options.maxclients)?;
-        write!(t, "blocked_clients:{blocked}\r\ntracking_clients:{}\r\n", tracked.0)
-    });
-    section("Memory", true, &|t| {
-        let used = (server.memory.used)();
-        let resident = resident_bytes();
-        write!(t, "used_memory:{used}\r\nused_memory_rss:{resident}\r\n")?;
-        write!(t, "maxmemory:{}\r\nmaxmemory_policy:noeviction\r\n", options.maxmemory)?;
-        let ratio = resident as f64 / used.max(1) as f64;
-        write!(
-            t,
-            "mem_fragmentation_ratio:{ratio:.2}\r\nmem_allocator:{}\r\n",
-            server.memory.allocator
-        )
-    });
-    section("Persistence", true, &|t| {
-        write!(
-            t,
-            "loading:0\r\nasync_loading:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\n"
-        )?;
-        write!(t, "aof_enabled:0\r\naof_last_write_status:ok\r\n")
-    });
-    section("Stats", true, &|t| {
-        write!(t, "total_connections_received:{}\r\n", stats.connections)?;
-        write!(t, "total_commands_processed:{}\r\n", stats.commands)?;
-        write!(
-            t,
-            "total_net_input_bytes:{}\r\ntotal_net_output_bytes:{}\r\n",
-            stats.bytes_in, stats.bytes_out
-        )?;
-        write!(t, "rejected_connections:{}\r\nexpired_keys:{}\r\n", stats.rejected, stats.expired)?;
-        write!(t, "evicted_keys:0\r\nkeyspace_hits:{}\r\n", stats.hits)?;
-        write!(t, "keyspace_misses:{}\r\ntotal_error_replies:{}\r\n", stats.misses, stats.errors)?;
-        write!(
-            t,
-            "client_output_buffer_limit_disconnections:{}\r\ntracking_total_keys:{}\r\ntracking_total_items:{}\r\n",
-            stats.dropped, tracked.1, tracked.2
-        )
-    });
-    section("Replication", true, &|t| {
-        write!(t, "role:master\r\nconnected_slaves:0\r\nmaster_replid:{}\r\n", server.run_id)?;
-        write!(t, "master_repl_offset:0\r\n")
-    });
-    section("Commandstats", false, &|t| {
-        for (name, number) in server.registry.rows() {
-            let used = |one: &&CommandStats| one.calls > 0 || one.rejected > 0;
-            if let Some(one) = commands.get(number).filter(used) {
-                let per_call = one.usec as f64 / one.calls.max(1) as f64;
-                write!(
-                    t,
-                    "cmdstat_{name}:calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}\r\n",
-                    one.calls, one.usec, one.rejected, one.failed
-                )?;
-            }
-        }
-        Ok(())
-    });
-    section("Errorstats", true, &|t| {
-        for (code, count) in server.errors.lock().iter() {
-            write!(t, "errorstat_{code}:count={count}\r\n")?;
-        }
-        Ok(())
-    });
-    section("Cluster", true, &|t| write!(t, "cluster_enabled:0\r\n"));
-    section("Keyspace", true, &|t| {
-        for number in 0..server.keyspace.databases() {
-            let db = DbIndex(u8::try_from(number).unwrap_or(0));
-            let keys = server.keyspace.len(db);
-            if keys > 0 {
-                let expires = server.keyspace.volatile_len(db);
-                write!(t, "db{number}:keys={keys},expires={expires},avg_ttl=0\r\n")?;
-            }
-        }
-        Ok(())
-    });
+    let text = info::text(&Snapshot::take(session), args);
     session.reply().verbatim(text.as_bytes());
     Ok(())
-}
-
-/// Resident bytes of this process, from /proc; 0 where there is none.
-pub fn resident_bytes() -> usize {
-    const PAGE: usize = 4096;
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
-    let pages = statm.split_whitespace().nth(1).and_then(|field| field.parse::<usize>().ok());
-    pages.unwrap_or(0).saturating_mul(PAGE)
 }

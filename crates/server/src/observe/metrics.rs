@@ -1,0 +1,406 @@
+//! The metrics of INFO but those of memory: one row each. How figures are gathered, and how they are
+//! written, is known elsewhere.
+
+use larder_base::hash::KeyHasher;
+
+use crate::control::server::REDIS_VERSION;
+use crate::observe::info::Metric;
+use crate::observe::info::Value::{Count, Decimal, Signed, Text, Word};
+use crate::observe::snapshot::Snapshot;
+use crate::pubsub::Space;
+
+const fn of(count: usize) -> crate::observe::info::Value {
+    Count(count as u64)
+}
+
+/// The program and the process.
+pub const SERVER: &[Metric] = &[
+    Metric::fact("redis_version", "The Redis version whose behaviour clients may expect.", |_| {
+        Word(REDIS_VERSION)
+    }),
+    Metric::fact("server_name", "What this is.", |_| Word("larder")),
+    Metric::fact("larder_version", "The version of Larder.", |_| Word(env!("CARGO_PKG_VERSION"))),
+    Metric::fact("redis_git_sha1", "Commit of the source; builds do not look it up.", |_| {
+        Word("00000000")
+    }),
+    Metric::fact(
+        "redis_git_dirty",
+        "Whether the source was changed; builds do not look it up.",
+        |_| Word("0"),
+    ),
+    Metric::fact("redis_build_id", "A number of this version.", |_| Text(build_id())),
+    Metric::fact("redis_mode", "standalone, as there is no cluster.", |_| Word("standalone")),
+    Metric::fact("server_mode", "The same under the name that Valkey gives it.", |_| {
+        Word("standalone")
+    }),
+    Metric::fact("os", "The operating system.", |_| Text(system())),
+    Metric::fact("arch_bits", "Bits of an address.", |_| of(usize::BITS as usize)),
+    Metric::fact("monotonic_clock", "Which clock measures durations.", |_| {
+        Word("POSIX clock_gettime")
+    }),
+    Metric::fact("multiplexing_api", "How the server waits for its connections.", |_| {
+        Word("epoll")
+    }),
+    Metric::fact("process_id", "Number of the process.", |_| of(std::process::id() as usize)),
+    Metric::fact("process_supervised", "Who supervises the process.", |_| Word("no")),
+    Metric::fact("run_id", "A random name of this run.", |s| Text(s.server.run_id.clone())),
+    Metric::fact("tcp_port", "The port.", |s| of(s.options.port.into())),
+    Metric::gauge("server_time_usec", "The server's clock.", |_| Count(clock_usec())),
+    Metric::gauge("uptime_in_seconds", "Time since the start.", |s| Signed(s.uptime_s())),
+    Metric::gauge("uptime_in_days", "The same in days.", |s| Signed(s.uptime_s() / 86_400)),
+    Metric::fact("hz", "Rounds of housekeeping per second.", |_| Count(10)),
+    Metric::fact("configured_hz", "Rounds that were asked for.", |_| Count(10)),
+    Metric::gauge("lru_clock", "Seconds, in the 24 bits that Redis keeps.", |s| {
+        Signed((s.now.0 / 1000) & 0xff_ffff)
+    }),
+    Metric::fact("executable", "Path of the program.", |_| Text(executable())),
+    Metric::fact("config_file", "Path of the configuration, if it was read from a file.", |_| {
+        Word("")
+    }),
+    Metric::gauge(
+        "io_threads_active",
+        "Threads that only read and write; workers do everything.",
+        |_| Count(0),
+    ),
+    Metric::gauge("workers", "Threads that serve connections.", |s| of(s.server.workers.len())),
+    Metric::fact("listener0", "Where TCP connections are accepted.", |s| Text(listener(s))),
+];
+
+/// Connections.
+pub const CLIENTS: &[Metric] = &[
+    Metric::gauge("connected_clients", "Connections now.", |s| of(s.clients.connected)),
+    Metric::gauge(
+        "cluster_connections",
+        "Connections of a cluster's bus; there is no cluster.",
+        |_| Count(0),
+    ),
+    Metric::gauge("maxclients", "Connections allowed.", |s| of(s.options.maxclients)),
+    Metric::gauge(
+        "client_recent_max_input_buffer",
+        "The largest input buffer of the last seconds.",
+        |s| of(s.clients.largest[0]),
+    ),
+    Metric::gauge(
+        "client_recent_max_output_buffer",
+        "The largest output buffer of the last seconds.",
+        |s| of(s.clients.largest[1]),
+    ),
+    Metric::gauge("blocked_clients", "Connections that wait for keys.", |s| of(s.clients.blocked)),
+    Metric::gauge("tracking_clients", "Connections that cache keys.", |s| {
+        of(s.server.tracking.figures().trackers)
+    }),
+    Metric::gauge("pubsub_clients", "Connections that subscribe.", |s| of(s.clients.pubsub)),
+    Metric::gauge("watching_clients", "Connections with watched keys.", |s| of(s.clients.watching)),
+    Metric::gauge(
+        "clients_in_timeout_table",
+        "Connections that wait for keys, but not for ever.",
+        |s| of(s.clients.with_timeout),
+    ),
+    Metric::gauge("total_watched_keys", "Keys that are watched.", |s| {
+        of(s.server.watch.lock().len())
+    }),
+    Metric::gauge("total_blocking_keys", "Keys that connections wait for.", |s| {
+        of(s.server.blocked.keys())
+    }),
+    Metric::gauge(
+        "total_blocking_keys_on_nokey",
+        "Of these, with connections that end their wait when the key goes; no command does that yet.",
+        |_| Count(0),
+    ),
+];
+
+/// What is kept on disk: nothing.
+pub const PERSISTENCE: &[Metric] = &[
+    Metric::gauge("loading", "Whether data is loading.", |_| Count(0)),
+    Metric::gauge("async_loading", "Whether data is loading in the background.", |_| Count(0)),
+    Metric::gauge("current_cow_peak", "Most bytes copied by a save that runs.", |_| Count(0)),
+    Metric::gauge("current_cow_size", "Bytes copied by a save that runs.", |_| Count(0)),
+    Metric::gauge("current_cow_size_age", "Age of that figure.", |_| Count(0)),
+    Metric::gauge("current_fork_perc", "Progress of a save that runs.", |_| Decimal(0.0, 2)),
+    Metric::gauge("current_save_keys_processed", "Keys written by a save that runs.", |_| Count(0)),
+    Metric::gauge("current_save_keys_total", "Keys that it is to write.", |_| Count(0)),
+    Metric::gauge(
+        "rdb_changes_since_last_save",
+        "Modifications since the last save, or the start.",
+        |s| Count(s.stats.dirty),
+    ),
+    Metric::gauge("rdb_bgsave_in_progress", "Whether a save runs.", |_| Count(0)),
+    Metric::gauge(
+        "rdb_last_save_time",
+        "When the data was saved last; the start, if never.",
+        |s| Signed(s.server.started.0 / 1000),
+    ),
+    Metric::fact("rdb_last_bgsave_status", "How it ended.", |_| Word("ok")),
+    Metric::gauge("rdb_last_bgsave_time_sec", "How long it took; -1 = never.", |_| Signed(-1)),
+    Metric::gauge("rdb_current_bgsave_time_sec", "How long the one that runs takes.", |_| {
+        Signed(-1)
+    }),
+    Metric::counter("rdb_saves", "Saves.", |_| Count(0)),
+    Metric::gauge("rdb_last_cow_size", "Bytes that the last save copied.", |_| Count(0)),
+    Metric::gauge(
+        "rdb_last_load_keys_expired",
+        "Keys that were due when the data was loaded.",
+        |_| Count(0),
+    ),
+    Metric::gauge("rdb_last_load_keys_loaded", "Keys loaded at the start.", |_| Count(0)),
+    Metric::gauge("aof_enabled", "Whether a log of changes is written.", |_| Count(0)),
+    Metric::gauge("aof_rewrite_in_progress", "Whether it is rewritten now.", |_| Count(0)),
+    Metric::gauge("aof_rewrite_scheduled", "Whether it will be.", |_| Count(0)),
+    Metric::gauge(
+        "aof_last_rewrite_time_sec",
+        "How long the last rewriting took; -1 = never.",
+        |_| Signed(-1),
+    ),
+    Metric::gauge("aof_current_rewrite_time_sec", "How long the one that runs takes.", |_| {
+        Signed(-1)
+    }),
+    Metric::fact("aof_last_bgrewrite_status", "How the last ended.", |_| Word("ok")),
+    Metric::counter("aof_rewrites", "Times that the log was rewritten.", |_| Count(0)),
+    Metric::gauge("aof_rewrites_consecutive_failures", "Failures since the last success.", |_| {
+        Count(0)
+    }),
+    Metric::fact("aof_last_write_status", "How the last write to the log ended.", |_| Word("ok")),
+    Metric::gauge("aof_last_cow_size", "Bytes that the last rewriting copied.", |_| Count(0)),
+    Metric::gauge(
+        "module_fork_in_progress",
+        "Whether a module runs a process; there are no modules.",
+        |_| Count(0),
+    ),
+    Metric::gauge("module_fork_last_cow_size", "Bytes that it copied.", |_| Count(0)),
+];
+
+/// Counts since the start or CONFIG RESETSTAT.
+pub const STATS: &[Metric] = &[
+    Metric::counter("total_connections_received", "Connections accepted.", |s| {
+        Count(s.stats.connections)
+    }),
+    Metric::counter("total_commands_processed", "Commands run.", |s| Count(s.stats.commands)),
+    Metric::gauge("instantaneous_ops_per_sec", "Commands per second, lately.", |s| {
+        Count(s.rates[0])
+    }),
+    Metric::counter("total_net_input_bytes", "Bytes read.", |s| Count(s.stats.bytes_in)),
+    Metric::counter("total_net_output_bytes", "Bytes written.", |s| Count(s.stats.bytes_out)),
+    Metric::counter("total_net_repl_input_bytes", "Of these, of replication.", |_| Count(0)),
+    Metric::counter("total_net_repl_output_bytes", "Of these, of replication.", |_| Count(0)),
+    Metric::gauge("instantaneous_input_kbps", "Kilobytes read per second, lately.", |s| {
+        Decimal(s.rates[1] as f64 / 1024.0, 2)
+    }),
+    Metric::gauge("instantaneous_output_kbps", "Kilobytes written per second, lately.", |s| {
+        Decimal(s.rates[2] as f64 / 1024.0, 2)
+    }),
+    Metric::gauge("instantaneous_input_repl_kbps", "Of these, of replication.", |_| {
+        Decimal(0.0, 2)
+    }),
+    Metric::gauge("instantaneous_output_repl_kbps", "Of these, of replication.", |_| {
+        Decimal(0.0, 2)
+    }),
+    Metric::counter(
+        "rejected_connections",
+        "Connections refused because there were too many.",
+        |s| Count(s.rejected()),
+    ),
+    Metric::counter("sync_full", "Replicas that took all data.", |_| Count(0)),
+    Metric::counter("sync_partial_ok", "Replicas that went on where they were.", |_| Count(0)),
+    Metric::counter("sync_partial_err", "Replicas that could not.", |_| Count(0)),
+    Metric::counter("expired_keys", "Keys that expired.", |s| Count(s.stats.expired)),
+    Metric::gauge(
+        "expired_stale_perc",
+        "Share of keys that are due but still there; each round takes all that are due.",
+        |_| Decimal(0.0, 2),
+    ),
+    Metric::counter(
+        "expired_time_cap_reached_count",
+        "Rounds that left due keys for the next one.",
+        |_| Count(0),
+    ),
+    Metric::counter(
+        "expire_cycle_cpu_milliseconds",
+        "Time spent on looking for keys that are due.",
+        |s| Count(s.stats.sweep_usec / 1000),
+    ),
+    Metric::counter("evicted_keys", "Keys evicted.", |_| Count(0)),
+    Metric::counter(
+        "evicted_clients",
+        "Connections closed because all of them held too much memory.",
+        |_| Count(0),
+    ),
+    Metric::counter("evicted_scripts", "Scripts forgotten; there are none.", |_| Count(0)),
+    Metric::counter("total_eviction_exceeded_time", "Time above the memory limit.", |_| Count(0)),
+    Metric::gauge("current_eviction_exceeded_time", "Time above it now.", |_| Count(0)),
+    Metric::counter("keyspace_hits", "Reads that found their key.", |s| Count(s.stats.hits)),
+    Metric::counter("keyspace_misses", "Reads that did not.", |s| Count(s.stats.misses)),
+    Metric::gauge("pubsub_channels", "Channels with listeners.", |s| {
+        of(s.server.pubsub.read().names(Space::Channel).count())
+    }),
+    Metric::gauge("pubsub_patterns", "Patterns with listeners.", |s| {
+        of(s.server.pubsub.read().names(Space::Pattern).count())
+    }),
+    Metric::gauge("pubsubshard_channels", "Shard channels with listeners.", |s| {
+        of(s.server.pubsub.read().names(Space::Shard).count())
+    }),
+    Metric::gauge(
+        "latest_fork_usec",
+        "How long the last fork took; the server does not fork.",
+        |_| Count(0),
+    ),
+    Metric::counter("total_forks", "Forks.", |_| Count(0)),
+    Metric::gauge("migrate_cached_sockets", "Connections kept for MIGRATE.", |_| Count(0)),
+    Metric::gauge(
+        "slave_expires_tracked_keys",
+        "Keys with deadlines that a writable replica minds.",
+        |_| Count(0),
+    ),
+    Metric::counter("active_defrag_hits", "Of moving data together; the server does not.", |_| {
+        Count(0)
+    }),
+    Metric::counter(
+        "active_defrag_misses",
+        "Of moving data together; the server does not.",
+        |_| Count(0),
+    ),
+    Metric::counter(
+        "active_defrag_key_hits",
+        "Of moving data together; the server does not.",
+        |_| Count(0),
+    ),
+    Metric::counter(
+        "active_defrag_key_misses",
+        "Of moving data together; the server does not.",
+        |_| Count(0),
+    ),
+    Metric::counter("total_active_defrag_time", "Time spent on that.", |_| Count(0)),
+    Metric::gauge("current_active_defrag_time", "Time spent now.", |_| Count(0)),
+    Metric::gauge("tracking_total_keys", "Keys that connections cache.", |s| {
+        of(s.server.tracking.figures().keys)
+    }),
+    Metric::gauge("tracking_total_items", "Pairs of key and connection.", |s| {
+        of(s.server.tracking.figures().items)
+    }),
+    Metric::gauge("tracking_total_prefixes", "Prefixes that connections broadcast.", |s| {
+        of(s.server.tracking.figures().prefixes)
+    }),
+    Metric::counter(
+        "unexpected_error_replies",
+        "Errors within replication or loading; there is neither.",
+        |_| Count(0),
+    ),
+    Metric::counter("total_error_replies", "Errors answered.", |s| Count(s.stats.errors)),
+    Metric::counter("dump_payload_sanitizations", "Dumps that were checked.", |_| Count(0)),
+    Metric::counter("total_reads_processed", "Times that a connection was read.", |s| {
+        Count(s.stats.reads)
+    }),
+    Metric::counter("total_writes_processed", "Times that a connection was written.", |s| {
+        Count(s.stats.writes)
+    }),
+    Metric::counter("io_threaded_reads_processed", "Of these, by threads that only read.", |_| {
+        Count(0)
+    }),
+    Metric::counter(
+        "io_threaded_writes_processed",
+        "Of these, by threads that only write.",
+        |_| Count(0),
+    ),
+    Metric::counter(
+        "client_query_buffer_limit_disconnections",
+        "Connections closed for the size of a request.",
+        |_| Count(0),
+    ),
+    Metric::counter(
+        "client_output_buffer_limit_disconnections",
+        "Connections closed for what they did not read.",
+        |s| Count(s.stats.dropped),
+    ),
+    Metric::counter(
+        "reply_buffer_shrinks",
+        "Reply buffers made smaller; they are given back whole.",
+        |_| Count(0),
+    ),
+    Metric::counter("reply_buffer_expands", "Reply buffers made larger.", |_| Count(0)),
+    Metric::counter("acl_access_denied_auth", "Wrong passwords.", |s| {
+        Count(s.stats.refused_passwords)
+    }),
+    Metric::counter(
+        "acl_access_denied_cmd",
+        "Commands that a user may not run; there is one user.",
+        |_| Count(0),
+    ),
+    Metric::counter("acl_access_denied_key", "Keys that a user may not touch.", |_| Count(0)),
+    Metric::counter("acl_access_denied_channel", "Channels that a user may not touch.", |_| {
+        Count(0)
+    }),
+];
+
+/// Who copies whom: nobody yet.
+pub const REPLICATION: &[Metric] = &[
+    Metric::fact("role", "The part that this server plays.", |_| Word("master")),
+    Metric::gauge("connected_slaves", "Replicas.", |_| Count(0)),
+    Metric::gauge("replicas_waiting_psync", "Replicas that wait for data.", |_| Count(0)),
+    Metric::fact("master_failover_state", "Whether a failover runs.", |_| Word("no-failover")),
+    Metric::fact("master_replid", "Name of the history of changes.", |s| {
+        Text(s.server.run_id.clone())
+    }),
+    Metric::fact("master_replid2", "Name of the history before the last failover.", |_| {
+        Word("0000000000000000000000000000000000000000")
+    }),
+    Metric::gauge("master_repl_offset", "Bytes of the history so far.", |_| Count(0)),
+    Metric::gauge("second_repl_offset", "Where the history before ended.", |_| Signed(-1)),
+    Metric::gauge("repl_backlog_active", "Whether part of the history is kept.", |_| Count(0)),
+    Metric::gauge("repl_backlog_size", "Bytes that may be kept.", |_| Count(0)),
+    Metric::gauge("repl_backlog_first_byte_offset", "Where the kept part begins.", |_| Count(0)),
+    Metric::gauge("repl_backlog_histlen", "Bytes that are kept.", |_| Count(0)),
+];
+
+/// Processor time.
+pub const CPU: &[Metric] = &[
+    Metric::counter("used_cpu_sys", "Seconds in the system.", |s| Decimal(s.cpu.all.0, 6)),
+    Metric::counter("used_cpu_user", "Seconds of the program itself.", |s| Decimal(s.cpu.all.1, 6)),
+    Metric::counter(
+        "used_cpu_sys_children",
+        "Seconds in the system, of processes that ended.",
+        |s| Decimal(s.cpu.children.0, 6),
+    ),
+    Metric::counter("used_cpu_user_children", "Seconds of processes that ended.", |s| {
+        Decimal(s.cpu.children.1, 6)
+    }),
+    Metric::counter(
+        "used_cpu_sys_main_thread",
+        "Seconds in the system, of the first thread.",
+        |s| Decimal(s.cpu.main.0, 6),
+    ),
+    Metric::counter("used_cpu_user_main_thread", "Seconds of the first thread.", |s| {
+        Decimal(s.cpu.main.1, 6)
+    }),
+];
+
+/// The cluster: none.
+pub const CLUSTER: &[Metric] =
+    &[Metric::gauge("cluster_enabled", "Whether this is part of a cluster.", |_| Count(0))];
+
+fn build_id() -> String {
+    // The same for everybody who runs this version.
+    let hasher = KeyHasher::new(0, 0);
+    format!("{:016x}", hasher.hash(concat!("larder ", env!("CARGO_PKG_VERSION")).as_bytes()))
+}
+
+fn system() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    format!("Linux {} {}", release.trim(), std::env::consts::ARCH)
+}
+
+fn executable() -> String {
+    std::env::current_exe().map(|path| path.display().to_string()).unwrap_or_default()
+}
+
+fn clock_usec() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
+}
+
+fn listener(snapshot: &Snapshot<'_>) -> String {
+    let options = &snapshot.options;
+    let mut text = "name=tcp".to_owned();
+    for host in &options.bind {
+        text.push_str(&format!(",bind={host}"));
+    }
+    format!("{text},port={}", options.port)
+}
