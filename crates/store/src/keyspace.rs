@@ -13,6 +13,7 @@ use larder_base::rng::Rng;
 use larder_base::slot::Slot;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::snapshot::{Aside, Lanes, Snapshots};
 use crate::table::Table;
 
 /// A logical database, 0..16.
@@ -39,6 +40,8 @@ pub struct SlotData {
     /// Records with a deadline (for collections with expiring members: the collection counts).
     pub(crate) volatile: u32,
     pub(crate) interest: u8,
+    /// What snapshots still have to save of records that changed.
+    pub(crate) aside: Option<Box<Aside>>,
 }
 
 pub(crate) type SlotGuard<'k> = MutexGuard<'k, SlotData>;
@@ -61,6 +64,26 @@ struct Database {
     counters: [Counter; COUNTERS],
 }
 
+impl Database {
+    /// The first slot at or after `from` that has keys.
+    fn occupied_from(&self, from: u16) -> Option<u16> {
+        let words = self.occupied.get()?;
+        let first = usize::from(from) / 64;
+        for (at, word) in words.iter().enumerate().skip(first) {
+            let mut bits = word.load(Ordering::Relaxed);
+            if at == first {
+                bits &= u64::MAX << (from % 64);
+            }
+            if bits != 0 {
+                return u16::try_from(at * 64)
+                    .ok()?
+                    .checked_add(u16::try_from(bits.trailing_zeros()).ok()?);
+            }
+        }
+        None
+    }
+}
+
 /// A key's place: slot and hash, computed once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Located {
@@ -80,6 +103,7 @@ pub struct Keyspace {
     observed: AtomicBool,
     /// Copies of the data are told what goes of itself.
     journaled: AtomicBool,
+    snapshots: Snapshots,
 }
 
 impl Keyspace {
@@ -92,6 +116,7 @@ impl Keyspace {
             databases: (0..count).map(|_| Database::default()).collect(),
             observed: AtomicBool::new(false),
             journaled: AtomicBool::new(false),
+            snapshots: Snapshots::default(),
         }
     }
 
@@ -153,15 +178,17 @@ impl Keyspace {
     /// Empties a database and returns what was in it, to be dropped off the hot path. Only in the
     /// exclusive section.
     pub fn flush(&self, db: DbIndex) -> Trash {
-        let mut tables = Vec::new();
+        let (mut tables, mut asides) = (Vec::new(), Vec::new());
         for slot in self.occupied_slots(db) {
             if let Some(mut guard) = self.lock(db, slot) {
+                asides.extend(guard.aside.take());
                 let (keys, volatile) = (guard.table.len(), guard.volatile);
                 tables.push(std::mem::take(&mut guard.table));
                 guard.volatile = 0;
                 self.count(db, slot, -signed(keys), -i64::from(volatile), true);
             }
         }
+        self.snapshots.flushed(&asides);
         Trash { tables }
     }
 
@@ -211,6 +238,33 @@ impl Keyspace {
         self.slots(db)?.get(usize::from(slot))?.try_lock()
     }
 
+    pub(crate) fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// The state of the snapshots, as every write must know it.
+    #[inline]
+    pub(crate) fn lanes(&self) -> Lanes {
+        self.snapshots.lanes()
+    }
+
+    /// The physical database behind a logical one.
+    pub(crate) fn physical(&self, db: DbIndex) -> DbIndex {
+        let order = self.order.get(usize::from(db.0));
+        DbIndex(order.map_or(db.0, |order| order.load(Ordering::Relaxed)))
+    }
+
+    /// As [`Keyspace::occupied_from`], of a physical database.
+    pub(crate) fn physical_occupied_from(&self, db: DbIndex, from: u16) -> Option<u16> {
+        self.databases.get(usize::from(db.0))?.occupied_from(from)
+    }
+
+    /// Locks a slot of a physical database; `None` while it was never written to.
+    pub(crate) fn lock_physical(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
+        let slots = self.databases.get(usize::from(db.0))?.slots.get()?;
+        slots.get(usize::from(slot)).map(Mutex::lock)
+    }
+
     #[inline]
     pub(crate) fn journaled(&self) -> bool {
         self.journaled.load(Ordering::Relaxed)
@@ -245,20 +299,7 @@ impl Keyspace {
 
     /// The first slot at or after `from` that has keys.
     pub fn occupied_from(&self, db: DbIndex, from: u16) -> Option<u16> {
-        let words = self.database(db)?.occupied.get()?;
-        let first = usize::from(from) / 64;
-        for (at, word) in words.iter().enumerate().skip(first) {
-            let mut bits = word.load(Ordering::Relaxed);
-            if at == first {
-                bits &= u64::MAX << (from % 64);
-            }
-            if bits != 0 {
-                return u16::try_from(at * 64)
-                    .ok()?
-                    .checked_add(u16::try_from(bits.trailing_zeros()).ok()?);
-            }
-        }
-        None
+        self.database(db)?.occupied_from(from)
     }
 
     /// All slots that have keys, ascending.

@@ -5,6 +5,7 @@ pub mod expiry;
 pub mod keyspace;
 pub mod record;
 pub mod settings;
+pub mod snapshot;
 pub mod table;
 pub mod value;
 pub mod view;

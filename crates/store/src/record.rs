@@ -7,7 +7,7 @@
 //! Layout (native endian, no padding but where said):
 //!
 //! ```text
-//! 0   u32  meta: bits 0..2 form, 2 has deadline, 3 wide lengths, 4 raw mark, 8..32 eviction bits
+//! 0   u32  meta: bits 0..2 form, 2 has deadline, 3 wide lengths, 4 raw mark, 6..8 snapshot lanes, 8..32 eviction bits
 //! 4   [only boxed records: 4 bytes of padding, then the 16-byte `Value`]
 //! ..  key length and payload length: two u8, or two u32 when wide
 //! ..  i64 deadline in unix milliseconds, if there is one
@@ -31,6 +31,8 @@ const FORM_BOXED: u32 = 2;
 const HAS_DEADLINE: u32 = 1 << 2;
 const WIDE: u32 = 1 << 3;
 const RAW: u32 = 1 << 4;
+const LANES_SHIFT: u32 = 6;
+const LANES: u32 = 0b11 << LANES_SHIFT;
 const EVICTION_SHIFT: u32 = 8;
 const VALUE_OFFSET: usize = 8;
 const BOXED_HEAD: usize = VALUE_OFFSET + size_of::<Value>();
@@ -191,6 +193,17 @@ impl Raw {
         self.set_meta(low | (bits & 0x00ff_ffff) << EVICTION_SHIFT);
     }
 
+    #[inline]
+    fn lanes(self) -> u8 {
+        u8::try_from((self.meta() & LANES) >> LANES_SHIFT).unwrap_or(0)
+    }
+
+    #[inline]
+    fn set_lanes(self, lanes: u8) {
+        let lanes = u32::from(lanes) << LANES_SHIFT & LANES;
+        self.set_meta(self.meta() & !LANES | lanes);
+    }
+
     /// The address as a number: fits 48 bits on every supported system.
     #[inline]
     pub(crate) fn address(self) -> u64 {
@@ -270,6 +283,12 @@ impl<'a> RecordRef<'a> {
         self.raw.meta() >> EVICTION_SHIFT
     }
 
+    /// One bit for each snapshot that may run; what they mean is `snapshot`'s business.
+    #[inline]
+    pub(crate) fn lanes(self) -> u8 {
+        self.raw.lanes()
+    }
+
     /// Bytes of this allocation as asked for, without what a boxed value holds.
     pub fn shallow_size(self) -> usize {
         self.raw.parts().size()
@@ -299,6 +318,12 @@ impl<'a> RecordMut<'a> {
     }
 
     /// The boxed value, to change it in place.
+    #[inline]
+    pub(crate) fn value_mut(&mut self) -> Option<&mut Value> {
+        RecordMut { raw: self.raw, owner: PhantomData }.into_value()
+    }
+
+    /// The boxed value, to change it in place, for as long as the record is borrowed.
     #[inline]
     pub fn into_value(self) -> Option<&'a mut Value> {
         if self.raw.meta() & FORM_MASK != FORM_BOXED {
@@ -341,6 +366,12 @@ impl<'a> RecordMut<'a> {
         // SAFETY: the flag says that 8 bytes of deadline are there; we borrow exclusively.
         unsafe { ptr::write_unaligned(at.cast::<i64>(), when.0) };
         true
+    }
+
+    /// Sets the snapshot bits.
+    #[inline]
+    pub(crate) fn set_lanes(&mut self, lanes: u8) {
+        self.raw.set_lanes(lanes);
     }
 
     /// Sets the 24 eviction bits; higher bits are cut off.
@@ -440,6 +471,7 @@ impl Record {
 
     fn rebuild(self, key: Option<&[u8]>, deadline: Option<Millis>) -> Record {
         let bits = self.as_ref().eviction_bits();
+        let lanes = self.as_ref().lanes();
         let name = key.unwrap_or(self.raw.key());
         let fresh = match self.raw.payload() {
             Payload::Text(text) => Record::text(name, text, deadline, self.as_ref().is_raw()),
@@ -450,6 +482,7 @@ impl Record {
             }
         };
         fresh.raw.set_eviction_bits(bits);
+        fresh.raw.set_lanes(lanes);
         fresh
     }
 

@@ -43,6 +43,8 @@ pub struct Table {
     /// The buckets beyond, in segments of 256.
     more: Vec<Vec<Bucket>>,
     len: usize,
+    /// Who walks through the buckets in order (a bit each): none may go.
+    held: u8,
 }
 
 /// Where a record sits; valid until the table changes.
@@ -56,7 +58,7 @@ pub struct Place {
 impl Table {
     /// An empty table; allocates nothing.
     pub const fn new() -> Table {
-        Table { first: Vec::new(), more: Vec::new(), len: 0 }
+        Table { first: Vec::new(), more: Vec::new(), len: 0, held: 0 }
     }
 
     /// Number of records.
@@ -188,11 +190,47 @@ impl Table {
             *self.word_mut(place) = last;
         }
         self.len -= 1;
-        if self.len < self.buckets().saturating_sub(1) * FILL_MIN {
+        if self.held == 0 && self.len < self.buckets().saturating_sub(1) * FILL_MIN {
             self.shrink(hasher);
         }
         // SAFETY: its word is gone, so the table owns it no longer.
         unsafe { raw.own() }
+    }
+
+    /// Keeps every bucket, so that a walk by [`Table::walk`] misses no record: growing only moves records
+    /// behind it. To be let go afterwards.
+    pub(crate) fn hold(&mut self, walker: usize, on: bool) {
+        let bit = 1 << (walker & 7);
+        self.held = if on { self.held | bit } else { self.held & !bit };
+    }
+
+    /// Visits the records of whole buckets from number `from` on, until about `budget` records were seen.
+    /// Returns the next number; `None` at the end.
+    pub(crate) fn walk(
+        &mut self,
+        from: usize,
+        budget: usize,
+        mut visit: impl FnMut(RecordMut<'_>),
+    ) -> Option<usize> {
+        let (buckets, mut seen) = (self.buckets(), 0);
+        for index in from..buckets {
+            let mut bucket = Some(self.bucket(index));
+            while let Some(here) = bucket {
+                for word in here.words.iter().filter(|word| **word != 0) {
+                    seen += 1;
+                    // SAFETY: the table owns its records and is borrowed exclusively; no other reference
+                    // to this record is alive.
+                    visit(unsafe { raw_of(*word).borrow_mut() });
+                }
+                bucket = here.overflow.as_deref();
+            }
+            // An empty bucket is not free either.
+            seen += 1;
+            if seen >= budget && index + 1 < buckets {
+                return Some(index + 1);
+            }
+        }
+        None
     }
 
     /// All records, in no particular order.
@@ -459,6 +497,7 @@ impl Clone for Table {
                 })
                 .collect(),
             len: self.len,
+            held: 0,
         }
     }
 }

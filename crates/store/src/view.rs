@@ -11,7 +11,7 @@ use larder_base::time::Millis;
 use smallvec::SmallVec;
 
 use crate::expiry;
-use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotGuard};
+use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotData, SlotGuard};
 use crate::record::{Payload, Record, RecordRef};
 use crate::settings::{EvictionBits, Settings};
 use crate::table::Place;
@@ -327,6 +327,7 @@ impl<'k> View<'k> {
     pub fn write<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, WrongType> {
         let Some(spot) = self.live(key) else { return Ok(None) };
         self.touch(spot);
+        self.preserve(spot);
         self.typed_mut(spot).map(Some)
     }
 
@@ -340,6 +341,7 @@ impl<'k> View<'k> {
         let spot = match self.live(key) {
             Some(spot) => {
                 self.touch(spot);
+                self.preserve(spot);
                 spot
             }
             None => self.add(Record::boxed(key, T::fresh().wrap(), None)).ok_or(WrongType)?,
@@ -411,6 +413,7 @@ impl<'k> View<'k> {
         if self.at(spot).is_some_and(|record| record.kind() != Kind::String) {
             return Err(WrongType);
         }
+        self.preserve(spot);
         if let Some(Value::Text(text)) = self.at_mut(spot).and_then(|record| record.into_value()) {
             return Ok(edit(Arc::make_mut(text)));
         }
@@ -442,8 +445,12 @@ impl<'k> View<'k> {
     }
 
     /// Puts a whole record, its deadline included, over whatever its key held (RENAME, COPY, MOVE).
-    pub fn put_record(&mut self, record: Record) {
+    pub fn put_record(&mut self, mut record: Record) {
         let key = record.key().to_vec();
+        if !self.keyspace.lanes().are_idle() {
+            let (db, at) = (self.keyspace.physical(self.db), self.locate(&key));
+            self.keyspace.snapshots().note_move(&mut record, db, at);
+        }
         match self.live(&key) {
             Some(spot) => self.replace(spot, record),
             None => {
@@ -475,6 +482,7 @@ impl<'k> View<'k> {
         if self.redate_in_place(spot, when) {
             return true;
         }
+        self.preserve(spot);
         let (db, now, keyspace) = (self.db, self.now, self.keyspace);
         let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return false };
         data.table.update(spot.place, |record| record.with_deadline(when));
@@ -778,6 +786,7 @@ impl<'k> View<'k> {
 
     /// Sets the deadline if that needs no other allocation; false if it does.
     fn redate_in_place(&mut self, spot: Spot, when: Option<Millis>) -> bool {
+        self.preserve(spot);
         let now = self.now;
         let Some((_, _, data)) = self.guards.get_mut(spot.guard) else { return false };
         match (data.table.at(spot.place).deadline(), when) {
@@ -794,8 +803,10 @@ impl<'k> View<'k> {
     }
 
     fn replace(&mut self, spot: Spot, mut record: Record) {
+        self.preserve(spot);
         let bits = self.fresh_bits();
         record.as_mut().set_eviction_bits(bits);
+        record.as_mut().set_lanes(self.keyspace.lanes().saved());
         let (db, now, keyspace) = (self.db, self.now, self.keyspace);
         let when = record.deadline();
         let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return };
@@ -811,6 +822,7 @@ impl<'k> View<'k> {
     fn add(&mut self, mut record: Record) -> Option<Spot> {
         let bits = self.fresh_bits();
         record.as_mut().set_eviction_bits(bits);
+        record.as_mut().set_lanes(self.keyspace.lanes().saved());
         let at = self.locate(record.key());
         let guard = self.guard(at.slot)?;
         if self.keyspace.observed() {
@@ -828,6 +840,7 @@ impl<'k> View<'k> {
     }
 
     fn take_at(&mut self, spot: Spot, _key: &[u8]) -> Option<Record> {
+        self.preserve(spot);
         let (db, keyspace) = (self.db, self.keyspace);
         let (_, slot, data) = self.guards.get_mut(spot.guard)?;
         let record = data.table.remove(spot.place, keyspace.hasher());
@@ -842,9 +855,38 @@ impl<'k> View<'k> {
             Payload::Boxed(value) => value.free_cost() > FREE_COST_MAX,
             Payload::Text(_) | Payload::Int(_) => false,
         };
-        if costly {
-            self.trash.push(record);
+        if !costly {
+            return;
         }
+        let record = if self.keyspace.lanes().are_idle() {
+            record
+        } else {
+            match self.keyspace.snapshots().bury(record) {
+                Ok(()) => return,
+                Err(record) => record,
+            }
+        };
+        self.trash.push(record);
+    }
+
+    /// Every change of a record, and every removal, passes here first: a snapshot that has not saved it yet
+    /// keeps it as it is.
+    #[inline]
+    fn preserve(&mut self, spot: Spot) {
+        if !self.keyspace.lanes().are_idle() {
+            self.preserve_now(spot);
+        }
+    }
+
+    #[cold]
+    fn preserve_now(&mut self, spot: Spot) {
+        let keyspace = self.keyspace;
+        let Some((db, slot, data)) = self.guards.get_mut(spot.guard) else { return };
+        let SlotData { table, aside, .. } = &mut **data;
+        let record = table.at_mut(spot.place);
+        let hash = keyspace.hasher().hash(record.as_ref().key());
+        let at = Located { slot: *slot, hash };
+        keyspace.snapshots().preserve(aside, keyspace.physical(*db), at, record);
     }
 
     #[inline]

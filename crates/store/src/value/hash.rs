@@ -58,14 +58,14 @@ impl Fields {
         let created = !is_live(record, now);
         let old = record.deadline();
         let deadline = old.filter(|_| keep_deadline && !created);
-        if old == deadline && self.members.table.at_mut(place).overwrite_text(value) {
+        if old == deadline && self.members.overwrite(place, value) {
             return created;
         }
         if old.is_some() {
             self.forget_deadline(field);
         }
         let record = Record::text(field, value, deadline, false);
-        drop(self.members.table.replace(place, record, 0));
+        self.members.replace(place, record);
         if deadline.is_some() {
             self.note_deadline(field);
         }
@@ -275,7 +275,7 @@ impl Hash {
         let fields = self.enlarge(limits);
         fields.forget_deadline(field);
         if let Some(place) = fields.members.find(field) {
-            fields.members.table.update(place, |record| record.with_deadline(deadline));
+            fields.members.set_deadline(place, deadline);
         }
         fields.note_deadline(field);
         true
@@ -321,6 +321,13 @@ impl Hash {
             count += 1;
         }
         count
+    }
+
+    pub(super) fn members_mut(&mut self) -> Option<&mut Members> {
+        match self.word.form_mut() {
+            FormMut::Small(_) => None,
+            FormMut::Big(fields) => Some(&mut fields.members),
+        }
     }
 
     /// How OBJECT ENCODING calls the form.

@@ -2,6 +2,7 @@
 //! follows Redis 7.2. It knows no key, no reply and nobody who waits.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::packed::{Encoded, Form, FormMut, Linked, OneWord};
 use super::{Text, Thresholds};
@@ -18,7 +19,8 @@ pub struct List {
 /// The big form. No chunk is empty.
 #[derive(Clone, Default)]
 struct Chunks {
-    chunks: VecDeque<Linked>,
+    /// Shared with the snapshots that run: a chunk is copied when it changes meanwhile.
+    chunks: VecDeque<Arc<Linked>>,
     len: usize,
 }
 
@@ -94,14 +96,14 @@ impl Chunks {
         self.len += 1;
         if let Some(chunk) = near.filter(|chunk| limit.admits(chunk, size)) {
             let at = if end == End::Front { 0 } else { chunk.end() };
-            chunk.insert(at, &[element]);
+            Arc::make_mut(chunk).insert(at, &[element]);
             return;
         }
         let mut chunk = Linked::new();
         chunk.push(&[element]);
         match end {
-            End::Front => self.chunks.push_front(chunk),
-            End::Back => self.chunks.push_back(chunk),
+            End::Front => self.chunks.push_front(Arc::new(chunk)),
+            End::Back => self.chunks.push_back(Arc::new(chunk)),
         }
     }
 
@@ -110,6 +112,7 @@ impl Chunks {
         let Some(chunk) = self.chunks.get_mut(at) else { return };
         self.len += 1;
         let size = element.size_with_back();
+        let chunk = Arc::make_mut(chunk);
         if limit.admits(chunk, size) {
             chunk.insert(position, &[element]);
             return;
@@ -121,22 +124,22 @@ impl Chunks {
         } else {
             before = at + 1;
             if rest.count() > 0 {
-                self.chunks.insert(before, rest);
+                self.chunks.insert(before, Arc::new(rest));
             }
         }
         // Now the element belongs between the chunks `before - 1` and `before`.
         let previous = before.checked_sub(1).and_then(|at| self.chunks.get_mut(at));
         if let Some(chunk) = previous.filter(|chunk| limit.admits(chunk, size)) {
-            chunk.push(&[element]);
+            Arc::make_mut(chunk).push(&[element]);
             return;
         }
         if let Some(chunk) = self.chunks.get_mut(before).filter(|chunk| limit.admits(chunk, size)) {
-            chunk.insert(0, &[element]);
+            Arc::make_mut(chunk).insert(0, &[element]);
             return;
         }
         let mut chunk = Linked::new();
         chunk.push(&[element]);
-        self.chunks.insert(before, chunk);
+        self.chunks.insert(before, Arc::new(chunk));
     }
 
     fn pop(&mut self, end: End) -> Option<Vec<u8>> {
@@ -144,7 +147,7 @@ impl Chunks {
             End::Front => self.chunks.front_mut(),
             End::Back => self.chunks.back_mut(),
         }?;
-        let element = pop_packed(chunk, end)?;
+        let element = pop_packed(Arc::make_mut(chunk), end)?;
         self.len -= 1;
         if chunk.count() == 0 {
             match end {
@@ -166,7 +169,7 @@ impl Chunks {
             };
             let Some(chunk) = chunk else { return };
             if chunk.count() > n {
-                cut_packed(chunk, end, n);
+                cut_packed(Arc::make_mut(chunk), end, n);
                 return;
             }
             n -= chunk.count();
@@ -179,7 +182,7 @@ impl Chunks {
 
     /// Joins neighbours that together fill at most half a chunk, and drops empty ones.
     fn tidy(&mut self, limit: ChunkLimit) {
-        let mut tidy: VecDeque<Linked> = VecDeque::with_capacity(self.chunks.len());
+        let mut tidy: VecDeque<Arc<Linked>> = VecDeque::with_capacity(self.chunks.len());
         for chunk in std::mem::take(&mut self.chunks) {
             if chunk.count() == 0 {
                 continue;
@@ -189,7 +192,7 @@ impl Chunks {
                     if last.end() + chunk.end() <= limit.bytes / 2
                         && last.count() + chunk.count() <= limit.count =>
                 {
-                    last.append(&chunk);
+                    Arc::make_mut(last).append(&chunk);
                 }
                 _ => tidy.push_back(chunk),
             }
@@ -311,7 +314,7 @@ impl List {
             FormMut::Small(_) => self.enlarge(),
             FormMut::Big(chunks) => chunks,
         };
-        let Some(chunk) = chunks.chunks.get_mut(at) else { return false };
+        let Some(chunk) = chunks.chunks.get_mut(at).map(Arc::make_mut) else { return false };
         if fits || chunk.count() == 1 {
             chunk.replace(position, 1, &[element]);
         } else {
@@ -361,9 +364,9 @@ impl List {
             FormMut::Big(chunks) => chunks,
         };
         let mut removed = 0;
-        let mut sweep = |chunk: &mut Linked| {
-            if removed < max {
-                removed += remove_packed(chunk, &needle, max - removed, from);
+        let mut sweep = |chunk: &mut Arc<Linked>| {
+            if removed < max && chunk.as_view().find(&needle, 0, 1).is_some() {
+                removed += remove_packed(Arc::make_mut(chunk), &needle, max - removed, from);
             }
         };
         match from {
@@ -444,8 +447,8 @@ impl List {
         match self.word.form() {
             Form::Small(packed) => packed.memory_usage(),
             Form::Big(chunks) => {
-                let held: usize = chunks.chunks.iter().map(Linked::memory_usage).sum();
-                held + chunks.chunks.capacity() * size_of::<Linked>() + size_of::<Chunks>()
+                let held: usize = chunks.chunks.iter().map(|chunk| chunk.memory_usage() + 24).sum();
+                held + chunks.chunks.capacity() * size_of::<Arc<Linked>>() + size_of::<Chunks>()
             }
         }
     }
@@ -466,7 +469,7 @@ impl List {
     fn chunk(&self, at: usize) -> Option<&Linked> {
         match self.word.form() {
             Form::Small(packed) => (at == 0).then_some(packed),
-            Form::Big(chunks) => chunks.chunks.get(at),
+            Form::Big(chunks) => chunks.chunks.get(at).map(|chunk| &**chunk),
         }
     }
 
@@ -483,7 +486,7 @@ impl List {
             let packed = std::mem::replace(packed, Linked::new());
             let mut chunks = Chunks { len: packed.count(), ..Chunks::default() };
             if chunks.len > 0 {
-                chunks.chunks.push_back(packed);
+                chunks.chunks.push_back(Arc::new(packed));
             }
             self.word = OneWord::big(Box::new(chunks));
         }
@@ -505,7 +508,7 @@ impl List {
             chunk.end() <= limit.bytes / 2 && chunk.count() <= limit.count.div_ceil(2)
         });
         if fits {
-            let packed = chunks.chunks.pop_front().unwrap_or(Linked::new());
+            let packed = chunks.chunks.pop_front().map_or_else(Linked::new, Arc::unwrap_or_clone);
             self.word = OneWord::small(packed);
         }
     }

@@ -17,9 +17,12 @@ use std::sync::Arc;
 
 use larder_base::hash::KeyHasher;
 
+use crate::record::RecordRef;
+
 pub use hash::Hash;
 pub use list::{End, List};
 pub use set::Set;
+pub(crate) use sorted_set::score_of;
 pub use sorted_set::{Ranked, SortedSet, Updated};
 pub use text::Text;
 
@@ -183,6 +186,49 @@ impl Value {
 }
 
 const _: () = assert!(size_of::<Value>() == 16);
+
+// ---- for snapshots: see `crate::snapshot` ----
+
+impl Value {
+    /// Whether a snapshot saves it piece by piece: copying it would hold others up. Texts and lists are
+    /// shared by reference, whatever their size.
+    pub(crate) fn is_saved_by_pieces(&self) -> bool {
+        const COPY_MAX: usize = 256;
+        match self {
+            Value::Text(_) | Value::List(_) => false,
+            Value::Set(_) | Value::Hash(_) | Value::SortedSet(_) => self.free_cost() > COPY_MAX,
+        }
+    }
+
+    /// Takes this moment as the cut of a snapshot; returns the number of members.
+    pub(crate) fn begin_saving(&mut self, lane: usize, id: u64) -> usize {
+        self.members_mut().map_or(0, |members| members.begin_saving(lane, id))
+    }
+
+    /// The name under which a snapshot saves it.
+    pub(crate) fn saving_id(&mut self, lane: usize) -> Option<u64> {
+        self.members_mut()?.saving_id(lane)
+    }
+
+    /// Shows about `budget` members as of the cut; true when all were shown.
+    pub(crate) fn save_step(
+        &mut self,
+        lane: usize,
+        budget: usize,
+        visit: impl FnMut(RecordRef<'_>),
+    ) -> bool {
+        self.members_mut().is_none_or(|members| members.save_step(lane, budget, visit))
+    }
+
+    fn members_mut(&mut self) -> Option<&mut members::Members> {
+        match self {
+            Value::Text(_) | Value::List(_) => None,
+            Value::Set(set) => set.members_mut(),
+            Value::Hash(hash) => hash.members_mut(),
+            Value::SortedSet(sorted) => sorted.members_mut(),
+        }
+    }
+}
 
 /// What every collection offers alike.
 macro_rules! collection {

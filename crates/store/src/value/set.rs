@@ -171,6 +171,13 @@ impl Set {
         }
     }
 
+    pub(super) fn members_mut(&mut self) -> Option<&mut Members> {
+        match self.word.form_mut() {
+            FormMut::Small(_) => None,
+            FormMut::Big(members) => Some(members),
+        }
+    }
+
     /// How OBJECT ENCODING calls the form.
     pub fn encoding_name(&self) -> &'static str {
         match self.word.form() {

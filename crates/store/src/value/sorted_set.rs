@@ -33,8 +33,9 @@ pub struct Updated {
     pub new: Option<f64>,
 }
 
+/// The score in a member's record.
 #[inline]
-fn score_of(record: RecordRef<'_>) -> f64 {
+pub(crate) fn score_of(record: RecordRef<'_>) -> f64 {
     record.inline_text().first_chunk::<8>().map_or(0.0, |bytes| f64::from_ne_bytes(*bytes))
 }
 
@@ -52,7 +53,7 @@ impl Scored {
             self.tree.remove(old, key);
             self.tree.insert(Entry { score, member: raw });
         }
-        self.members.table.at_mut(place).overwrite_text(&score.to_ne_bytes());
+        self.members.overwrite(place, &score.to_ne_bytes());
     }
 }
 
@@ -358,6 +359,13 @@ impl SortedSet {
             Form::Big(scored) => scored.members.scan(cursor, count, |record| {
                 visit(Text::Bytes(record.key()), score_of(record));
             }),
+        }
+    }
+
+    pub(super) fn members_mut(&mut self) -> Option<&mut Members> {
+        match self.word.form_mut() {
+            FormMut::Small(_) => None,
+            FormMut::Big(scored) => Some(&mut scored.members),
         }
     }
 
