@@ -1,5 +1,7 @@
-//! Commands on places: members of sorted sets whose score is a 52-bit geohash. Searches look at every
-//! member of the set.
+//! Commands on places: members of sorted sets whose score is a 52-bit geohash. Where a search has to look
+//! is `cells`' matter.
+
+use std::ops::Bound;
 
 use larder_base::number;
 use larder_store::value::SortedSet;
@@ -10,51 +12,12 @@ use crate::fault::Fault;
 use crate::sorted_set::{Options, add, ranges};
 use crate::support::at_least_one;
 
+mod cells;
 mod rows;
 
+use cells::{LAT_MAX, Shape, bits_of, bits_to_the_poles, distance_m, place_of, score_of};
+
 pub use rows::COMMANDS;
-
-const LAT_MAX: f64 = 85.05112878;
-const RADIUS: f64 = 6372797.560856;
-const CELLS: f64 = 67_108_864.0;
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float casts saturate")]
-fn interleaved(lon: f64, lat: f64, lat_max: f64) -> u64 {
-    let y = ((lat + lat_max) / (2.0 * lat_max) * CELLS) as u64;
-    let x = ((lon + 180.0) / 360.0 * CELLS) as u64;
-    (0..26).fold(0, |bits, i| bits | (y >> i & 1) << (2 * i) | (x >> i & 1) << (2 * i + 1))
-}
-
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "float casts saturate")]
-fn bits_of(score: f64) -> u64 {
-    score as u64
-}
-
-fn place(score: f64) -> (f64, f64) {
-    let bits = bits_of(score);
-    let half =
-        |shift: u32| (0..26).fold(0u64, |n, i| n | (bits >> (2 * i + shift) & 1) << i) as f64;
-    let middle = |cell: f64, max: f64| {
-        let low = -max + cell / CELLS * (2.0 * max);
-        let high = -max + (cell + 1.0) / CELLS * (2.0 * max);
-        ((low + high) / 2.0).clamp(-max, max)
-    };
-    (middle(half(1), 180.0), middle(half(0), LAT_MAX))
-}
-
-fn lat_distance(a: f64, b: f64) -> f64 {
-    RADIUS * (b.to_radians() - a.to_radians()).abs()
-}
-
-fn distance(a: (f64, f64), b: (f64, f64)) -> f64 {
-    let v = ((b.0.to_radians() - a.0.to_radians()) / 2.0).sin();
-    if v == 0.0 {
-        return lat_distance(a.1, b.1);
-    }
-    let (la, lb) = (a.1.to_radians(), b.1.to_radians());
-    let u = ((lb - la) / 2.0).sin();
-    2.0 * RADIUS * (u * u + la.cos() * lb.cos() * v * v).sqrt().asin()
-}
 
 fn unit(args: Args<'_>, at: usize) -> Result<f64, Fault> {
     match args.at(at).to_ascii_lowercase().as_slice() {
@@ -124,7 +87,7 @@ fn geoadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let mut pairs = Vec::new();
     while at < args.len() {
         let (lon, lat) = lon_lat(args, at)?;
-        pairs.push((interleaved(lon, lat, LAT_MAX) as f64, args.at(at + 2)));
+        pairs.push((score_of((lon, lat)), args.at(at + 2)));
         at += 3;
     }
     if ctx.effects.are_wanted() {
@@ -143,7 +106,7 @@ fn geodist(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let score = |member| sorted.and_then(|sorted| sorted.score(member));
     match (score(args.at(2)), score(args.at(3))) {
         (Some(a), Some(b)) => {
-            let text = format!("{:.4}", distance(place(a), place(b)) / scale);
+            let text = format!("{:.4}", distance_m(place_of(a), place_of(b)) / scale);
             ctx.reply.bulk(text.as_bytes());
         }
         _ => ctx.reply.null(),
@@ -165,8 +128,7 @@ fn geohash(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
             ctx.reply.null();
             continue;
         };
-        let (lon, lat) = place(score);
-        let bits = interleaved(lon, lat, 90.0);
+        let bits = bits_to_the_poles(place_of(score));
         let mut text: Vec<u8> = (1..=10u32)
             .filter_map(|i| usize::try_from(bits >> (52 - i * 5) & 31).ok())
             .filter_map(|letter| LETTERS.get(letter).copied())
@@ -182,7 +144,7 @@ fn geopos(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     ctx.reply.array(scores.len());
     for score in scores {
         match score {
-            Some(score) => coordinates(ctx, place(score)),
+            Some(score) => coordinates(ctx, place_of(score)),
             None => ctx.reply.null_array(),
         }
     }
@@ -194,8 +156,7 @@ fn geopos(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 struct Query<'a> {
     center: Option<(f64, f64)>,
     member: Option<&'a [u8]>,
-    radius: Option<f64>,
-    sides: Option<(f64, f64)>,
+    shape: Option<Shape>,
     scale: f64,
     coordinates: bool,
     distances: bool,
@@ -213,7 +174,7 @@ impl<'a> Query<'a> {
             return Err(Fault::text("ERR radius cannot be negative"));
         }
         self.scale = unit(args, at + 1)?;
-        self.radius = Some(radius * self.scale);
+        self.shape = Some(Shape::Circle(radius * self.scale));
         Ok(())
     }
 
@@ -252,18 +213,20 @@ impl<'a> Query<'a> {
                     self.center = Some(lon_lat(args, at + 1)?);
                     at += 2;
                 }
-                b"BYRADIUS" if search && left > 2 && self.sides.is_none() => {
+                b"BYRADIUS"
+                    if search && left > 2 && !matches!(self.shape, Some(Shape::Box(..))) =>
+                {
                     self.circle(args, at + 1)?;
                     at += 2;
                 }
-                b"BYBOX" if search && left > 3 && self.radius.is_none() => {
+                b"BYBOX" if search && left > 3 && !matches!(self.shape, Some(Shape::Circle(_))) => {
                     let (width, height) =
                         (length(args, at + 1, "width")?, length(args, at + 2, "height")?);
                     if width < 0.0 || height < 0.0 {
                         return Err(Fault::text("ERR height or width cannot be negative"));
                     }
                     self.scale = unit(args, at + 3)?;
-                    self.sides = Some((width * self.scale, height * self.scale));
+                    self.shape = Some(Shape::Box(width * self.scale, height * self.scale));
                     at += 3;
                 }
                 _ => return Err(Fault::SYNTAX),
@@ -276,17 +239,40 @@ impl<'a> Query<'a> {
         Ok(())
     }
 
-    /// The distance of a place, if it lies within.
-    fn within(&self, center: (f64, f64), at: (f64, f64)) -> Option<f64> {
-        let far = distance(center, at);
-        match (self.radius, self.sides) {
-            (Some(radius), _) => Some(far).filter(|far| *far <= radius),
-            (None, Some((width, height))) => Some(far).filter(|_| {
-                distance((center.0, at.1), at) <= width / 2.0
-                    && lat_distance(center.1, at.1) <= height / 2.0
-            }),
-            (None, None) => None,
+    /// The places within, in the order wanted.
+    fn find(&self, ctx: &mut Context<'_>, key: &[u8]) -> Result<Vec<Found>, Fault> {
+        let mut found = Vec::new();
+        let (Some(sorted), Some(shape)) = (ctx.keys.read::<SortedSet>(key)?, self.shape) else {
+            return Ok(found);
+        };
+        let center = match self.member {
+            Some(member) => sorted.score(member).map(place_of),
+            None => self.center,
+        };
+        let center = center.ok_or(Fault::text("ERR could not decode requested zset member"))?;
+        let enough = if self.any { self.count } else { usize::MAX };
+        for part in shape.stretches(center) {
+            let ranks = sorted.score_range(Bound::Included(part.start), Bound::Excluded(part.end));
+            for (member, score) in sorted.range(ranks) {
+                if found.len() >= enough {
+                    break;
+                }
+                if let Some(far) = shape.distance_within(center, place_of(score)) {
+                    found.push(Found { member: member.to_vec(), score, far: far / self.scale });
+                }
+            }
         }
+        // Places equally far away stay in the order of the search, in both directions.
+        match self.descending {
+            Some(true) => found.sort_by(|a, b| b.far.total_cmp(&a.far)),
+            Some(false) => found.sort_by(|a, b| a.far.total_cmp(&b.far)),
+            None if self.count > 0 && !self.any => found.sort_by(|a, b| a.far.total_cmp(&b.far)),
+            None => {}
+        }
+        if self.count > 0 {
+            found.truncate(self.count);
+        }
+        Ok(found)
     }
 
     fn run(self, ctx: &mut Context<'_>, key: &[u8], event: &'static str) -> Result<Outcome, Fault> {
@@ -300,36 +286,12 @@ impl<'a> Query<'a> {
                 "ERR {name} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
             )));
         }
-        let mut found = Vec::new();
-        if let Some(sorted) = ctx.keys.read::<SortedSet>(key)? {
-            let center = match self.member {
-                Some(member) => sorted.score(member).map(place),
-                None => self.center,
-            };
-            let center = center.ok_or(Fault::text("ERR could not decode requested zset member"))?;
-            for (member, score) in sorted.iter() {
-                if self.any && found.len() >= self.count {
-                    break;
-                }
-                if let Some(far) = self.within(center, place(score)) {
-                    found.push((member.to_vec(), score, far / self.scale));
-                }
-            }
-        }
-        if self.descending.is_some() || (self.count > 0 && !self.any) {
-            found.sort_by(|a, b| a.2.total_cmp(&b.2));
-            if self.descending == Some(true) {
-                found.reverse();
-            }
-        }
-        if self.count > 0 {
-            found.truncate(self.count);
-        }
+        let found = self.find(ctx, key)?;
         if let Some((target, by_distance)) = self.store {
             let mut result = SortedSet::new();
-            for (member, score, far) in &found {
-                let score = if by_distance { *far } else { *score };
-                result.insert(member, score, &ctx.settings.thresholds);
+            for place in &found {
+                let score = if by_distance { place.far } else { place.score };
+                result.insert(&place.member, score, &ctx.settings.thresholds);
             }
             ranges::store(ctx, target, result, event);
             return Ok(Outcome::Done);
@@ -337,23 +299,30 @@ impl<'a> Query<'a> {
         let extra =
             [self.coordinates, self.distances, self.hashes].iter().filter(|on| **on).count();
         ctx.reply.array(found.len());
-        for (member, score, far) in &found {
+        for place in &found {
             if extra > 0 {
                 ctx.reply.array(extra + 1);
             }
-            ctx.reply.bulk(member);
+            ctx.reply.bulk(&place.member);
             if self.distances {
-                ctx.reply.bulk(format!("{far:.4}").as_bytes());
+                ctx.reply.bulk(format!("{:.4}", place.far).as_bytes());
             }
             if self.hashes {
-                ctx.reply.integer(i64::try_from(bits_of(*score)).unwrap_or(i64::MAX));
+                ctx.reply.integer(i64::try_from(bits_of(place.score)).unwrap_or(i64::MAX));
             }
             if self.coordinates {
-                coordinates(ctx, place(*score));
+                coordinates(ctx, place_of(place.score));
             }
         }
         Ok(Outcome::Done)
     }
+}
+
+/// One place found; `far` in the unit asked for.
+struct Found {
+    member: Vec<u8>,
+    score: f64,
+    far: f64,
 }
 
 fn by_point(ctx: &mut Context<'_>, args: Args<'_>, store: bool) -> Result<Outcome, Fault> {
@@ -395,7 +364,7 @@ fn search(ctx: &mut Context<'_>, args: Args<'_>, store: bool) -> Result<Outcome,
             "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"
         )));
     }
-    if query.radius.is_none() && query.sides.is_none() {
+    if query.shape.is_none() {
         return Err(Fault::new(format!(
             "ERR exactly one of BYRADIUS and BYBOX can be specified for {name}"
         )));

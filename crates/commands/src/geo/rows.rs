@@ -6,7 +6,7 @@ use crate::table::{Command, Flags, Group, KeySpec};
 const GEO: Family = Family(Group::Geo);
 const READ: Flags = Flags::READONLY;
 const GROW: Flags = Flags::WRITE.or(Flags::DENYOOM);
-const WHOLE: &str = "O(N) with N = size of the set";
+const AROUND: &str = "O(N+log(M)) with N = places near the shape and M = size of the set";
 
 /// The rows of this family.
 pub const COMMANDS: &[Command] = &[
@@ -63,7 +63,7 @@ pub const COMMANDS: &[Command] = &[
             KeySpec::keyword("STOREDIST", 6, "OW update"),
         ],
         "3.2.0",
-        WHOLE,
+        AROUND,
         (
             "key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC] [STORE key | STOREDIST key]",
             "Finds the places within a distance of a point.",
@@ -76,7 +76,7 @@ pub const COMMANDS: &[Command] = &[
         READ,
         READ_ONE,
         "3.2.10",
-        WHOLE,
+        AROUND,
         (
             "key longitude latitude radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]",
             "Finds the places within a distance of a point.",
@@ -93,7 +93,7 @@ pub const COMMANDS: &[Command] = &[
             KeySpec::keyword("STOREDIST", 5, "OW update"),
         ],
         "3.2.0",
-        WHOLE,
+        AROUND,
         (
             "key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC] [STORE key | STOREDIST key]",
             "Finds the places within a distance of another.",
@@ -106,7 +106,7 @@ pub const COMMANDS: &[Command] = &[
         READ,
         READ_ONE,
         "3.2.10",
-        WHOLE,
+        AROUND,
         (
             "key member radius <M | KM | FT | MI> [WITHCOORD] [WITHDIST] [WITHHASH] [COUNT count [ANY]] [ASC | DESC]",
             "Finds the places within a distance of another.",
@@ -119,7 +119,7 @@ pub const COMMANDS: &[Command] = &[
         READ,
         READ_ONE,
         "6.2.0",
-        WHOLE,
+        AROUND,
         (
             "key <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [WITHCOORD] [WITHDIST] [WITHHASH]",
             "Finds the places within a circle or box.",
@@ -132,7 +132,7 @@ pub const COMMANDS: &[Command] = &[
         GROW,
         &[KeySpec::one(1, "OW update"), KeySpec::one(2, "RO access")],
         "6.2.0",
-        WHOLE,
+        AROUND,
         (
             "destination source <FROMMEMBER member | FROMLONLAT longitude latitude> <BYRADIUS radius <M | KM | FT | MI> | BYBOX width height <M | KM | FT | MI>> [ASC | DESC] [COUNT count [ANY]] [STOREDIST]",
             "Stores what GEOSEARCH finds.",
