@@ -23,7 +23,7 @@ pub const COMMANDS: &[Command] = &[
         since: "2.6.0",
         complexity: "O(N) where N is the number of bytes looked at",
         summary: "Counts the bits that are set in a string or a part of it.",
-        usage: "key [start end [BYTE | BIT]]",
+        usage: "key [start [end [BYTE | BIT]]]",
         ..Command::data(Group::Bitmap, bitcount)
     },
     Command {
@@ -184,6 +184,7 @@ fn bitcount(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     // arguments is told last, as Redis does.
     let (start, end, bits) = match args.len() {
         2 => (0, -1, false),
+        3 => (args.i64(2)?, -1, false),
         4 | 5 => {
             let (start, end) = (args.i64(2)?, args.i64(3)?);
             (start, end, in_bits(args, 4)?)
