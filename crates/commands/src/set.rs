@@ -1,15 +1,15 @@
-//! Commands on sets. Combining several sets copies the members of the first or smallest one: a view
-//! lends one key at a time.
+//! Commands on one set, and SMOVE. Several sets are combined in `combine`.
 
 use larder_protocol::reply::Reply;
+use larder_store::EventClass;
 use larder_store::value::Set;
-use larder_store::{Deadline, EventClass, Value};
 
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::support::{DRAW_MAX, ScanOptions, at_least_one, bulk, positive, write_scan};
+use crate::support::{DRAW_MAX, ScanOptions, bulk, positive, write_scan};
 
+mod combine;
 mod rows;
 
 pub use rows::COMMANDS;
@@ -199,133 +199,6 @@ fn sscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         }
     });
     write_scan(&mut ctx.reply, next, count, &shown);
-    Ok(Outcome::Done)
-}
-
-// ---- several sets ----
-
-/// How sets are combined.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum How {
-    Union,
-    Inter,
-    Diff,
-}
-
-/// The members common to all sets; all keys are checked for their type first.
-fn meet(ctx: &mut Context<'_>, keys: &[&[u8]]) -> Result<Vec<Vec<u8>>, Fault> {
-    let mut smallest: Option<(usize, usize)> = None;
-    for (at, key) in keys.iter().enumerate() {
-        let len = ctx.keys.read::<Set>(key)?.map_or(0, Set::len);
-        if smallest.is_none_or(|(_, known)| len < known) {
-            smallest = Some((at, len));
-        }
-    }
-    let Some((base, len)) = smallest.filter(|(_, len)| *len > 0) else { return Ok(Vec::new()) };
-    let mut members = Vec::with_capacity(len);
-    if let Some(set) = keys.get(base).map(|key| ctx.keys.peek::<Set>(key)).transpose()?.flatten() {
-        members.extend(set.iter().map(larder_store::Text::to_vec));
-    }
-    for (_, key) in keys.iter().enumerate().filter(|(at, _)| *at != base) {
-        if let Some(set) = ctx.keys.peek::<Set>(key)? {
-            members.retain(|member| set.contains(member));
-        }
-    }
-    Ok(members)
-}
-
-fn combine(ctx: &mut Context<'_>, keys: &[&[u8]], how: How) -> Result<Set, Fault> {
-    let limits = &ctx.settings.thresholds;
-    let mut result = Set::new();
-    if how == How::Inter {
-        for member in meet(ctx, keys)? {
-            result.insert(&member, limits);
-        }
-        return Ok(result);
-    }
-    for (at, key) in keys.iter().enumerate() {
-        let Some(set) = ctx.keys.read::<Set>(key)? else { continue };
-        for member in set.iter() {
-            member.with_bytes(|bytes| {
-                if how == How::Union || at == 0 {
-                    result.insert(bytes, limits);
-                } else {
-                    result.remove(bytes);
-                }
-            });
-        }
-    }
-    Ok(result)
-}
-
-fn answer(ctx: &mut Context<'_>, args: Args<'_>, how: How) -> Result<Outcome, Fault> {
-    let result = combine(ctx, args.from(1), how)?;
-    show(&mut ctx.reply, &result);
-    Ok(Outcome::Done)
-}
-
-fn store(
-    ctx: &mut Context<'_>,
-    args: Args<'_>,
-    how: How,
-    event: &'static str,
-) -> Result<Outcome, Fault> {
-    let result = combine(ctx, args.from(2), how)?;
-    let key = args.at(1);
-    ctx.reply.count(result.len());
-    if result.is_empty() {
-        if ctx.keys.remove(key) {
-            ctx.keys.signal(key, EventClass::Generic, "del");
-        }
-    } else {
-        ctx.keys.put(key, Value::Set(result), Deadline::None);
-        ctx.keys.signal(key, EventClass::Set, event);
-    }
-    Ok(Outcome::Done)
-}
-
-fn sinter(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    answer(ctx, args, How::Inter)
-}
-
-fn sunion(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    answer(ctx, args, How::Union)
-}
-
-fn sdiff(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    answer(ctx, args, How::Diff)
-}
-
-fn sinterstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    store(ctx, args, How::Inter, "sinterstore")
-}
-
-fn sunionstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    store(ctx, args, How::Union, "sunionstore")
-}
-
-fn sdiffstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    store(ctx, args, How::Diff, "sdiffstore")
-}
-
-fn sintercard(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let keys = at_least_one(args, 1, "ERR numkeys should be greater than 0")?;
-    if keys > args.len() - 2 {
-        return Err(Fault::text("ERR Number of keys can't be greater than number of args"));
-    }
-    let mut limit = 0;
-    let mut at = keys + 2;
-    while at < args.len() {
-        if !args.is(at, "LIMIT") || at + 1 >= args.len() {
-            return Err(Fault::SYNTAX);
-        }
-        const NEGATIVE: Fault = Fault::text("ERR LIMIT can't be negative");
-        let value = args.i64(at + 1).map_err(|_| NEGATIVE)?;
-        limit = usize::try_from(value).map_err(|_| NEGATIVE)?;
-        at += 2;
-    }
-    let common = meet(ctx, args.span(2, keys))?.len();
-    ctx.reply.count(if limit == 0 { common } else { common.min(limit) });
     Ok(Outcome::Done)
 }
 

@@ -291,6 +291,26 @@ impl<'k> View<'k> {
         self.at(spot).map(RecordRef::kind)
     }
 
+    /// The records of several keys at once, each as a read: commands that combine keys look from one
+    /// into the others without copying. A key that is named twice is lent twice.
+    pub fn read_all(&mut self, keys: &[&[u8]]) -> Vec<Option<RecordRef<'_>>> {
+        for key in keys {
+            if self.exclusive {
+                self.hold(key);
+            }
+            self.live_read(key);
+        }
+        // The first look deleted what was due, and all slots are held: the second changes nothing.
+        let find = |key: &&[u8]| {
+            let at = self.locate(key);
+            let held =
+                |held: &&(DbIndex, u16, SlotGuard<'_>)| held.1 == at.slot && held.0 == self.db;
+            let (_, _, data) = self.guards.iter().find(held)?;
+            Some(data.table.at(data.table.find(at.hash, key)?))
+        };
+        keys.iter().map(find).collect()
+    }
+
     /// The record of a live key, without counting or touching.
     pub fn record(&mut self, key: &[u8]) -> Option<RecordRef<'_>> {
         let spot = self.live(key)?;
@@ -658,6 +678,14 @@ impl<'k> View<'k> {
     fn lock(&mut self, db: DbIndex, slot: u16) {
         if let Some(guard) = self.keyspace.lock_for_command(db, slot) {
             self.guards.push((db, slot, guard));
+        }
+    }
+
+    /// Locks the slot of a key on demand, and lets no other go for it.
+    fn hold(&mut self, key: &[u8]) {
+        let (db, slot) = (self.db, self.locate(key).slot);
+        if !self.guards.iter().any(|held| held.1 == slot && held.0 == db) {
+            self.lock(db, slot);
         }
     }
 
@@ -1057,4 +1085,33 @@ fn clock(now: Millis, width: u32) -> u32 {
 
 fn minutes(now: Millis) -> u32 {
     u32::try_from((now.0 / 60_000) & 0xffff).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_base::hash::KeyHasher;
+
+    use super::*;
+
+    /// Beyond 64 locked slots, an exclusive view lets some go: not while it lends many records.
+    #[test]
+    fn many_records_are_lent_at_once() {
+        let keyspace = Keyspace::new(KeyHasher::new(1, 2), 16);
+        let settings = Settings::default();
+        let names: Vec<String> = (0..300).map(|number| format!("key:{number}")).collect();
+        let keys: Vec<&[u8]> = names.iter().map(String::as_bytes).collect();
+        let mut view = keyspace.view_all(&settings, DbIndex(0), Millis(1000));
+        for key in keys.iter().skip(1) {
+            view.set_string(key, key, Deadline::None);
+        }
+        view.set_string(b"key:5", b"gone", Deadline::At(Millis(2000)));
+        drop(view);
+        let mut view = keyspace.view_all(&settings, DbIndex(0), Millis(3000));
+        let records = view.read_all(&keys);
+        for (at, (key, record)) in keys.iter().zip(records).enumerate() {
+            assert_eq!(record.is_some(), at != 0 && at != 5, "{at}");
+            assert!(record.is_none_or(|record| record.text_value().unwrap().is(key)));
+        }
+        assert_eq!((view.tally.hits, view.tally.misses, view.tally.expired), (298, 2, 1));
+    }
 }

@@ -1,5 +1,6 @@
 //! The rows of the sets' commands.
 
+use super::combine;
 use crate::support::{Family, READ_ONE};
 use crate::table::{Command, Flags, Group, KeySpec};
 
@@ -43,7 +44,7 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         ALL,
         ("key [key ...]", "Returns the members of the first set that are in none of the others."),
-        super::sdiff,
+        combine::sdiff,
     ),
     SET.row(
         "sdiffstore",
@@ -53,7 +54,7 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         ALL,
         ("destination key [key ...]", "Stores what SDIFF returns."),
-        super::sdiffstore,
+        combine::sdiffstore,
     ),
     SET.row(
         "sinter",
@@ -63,7 +64,7 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         MEET,
         ("key [key ...]", "Returns the members that are in all of the sets."),
-        super::sinter,
+        combine::sinter,
     ),
     SET.row(
         "sintercard",
@@ -73,7 +74,7 @@ pub const COMMANDS: &[Command] = &[
         "7.0.0",
         MEET,
         ("numkeys key [key ...] [LIMIT limit]", "Counts the members that are in all of the sets."),
-        super::sintercard,
+        combine::sintercard,
     ),
     SET.row(
         "sinterstore",
@@ -83,7 +84,7 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         MEET,
         ("destination key [key ...]", "Stores what SINTER returns."),
-        super::sinterstore,
+        combine::sinterstore,
     ),
     SET.row(
         "sismember",
@@ -173,7 +174,7 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         ALL,
         ("key [key ...]", "Returns the members that are in any of the sets."),
-        super::sunion,
+        combine::sunion,
     ),
     SET.row(
         "sunionstore",
@@ -183,6 +184,6 @@ pub const COMMANDS: &[Command] = &[
         "1.0.0",
         ALL,
         ("destination key [key ...]", "Stores what SUNION returns."),
-        super::sunionstore,
+        combine::sunionstore,
     ),
 ];

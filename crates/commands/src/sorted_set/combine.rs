@@ -1,11 +1,11 @@
-//! Unions, intersections and differences of sorted sets and sets. A view lends one key at a time, so
-//! the members of one operand are copied and the others are looked up in their turn.
+//! Unions, intersections and differences of sorted sets and sets. All operands are lent at once, so
+//! nothing is copied but the result.
 
 use std::collections::HashMap;
 
 use larder_base::number;
 use larder_store::value::{Set, SortedSet};
-use larder_store::{Kind, Text};
+use larder_store::{RecordRef, Text, Thresholds};
 
 use super::pair;
 use super::ranges::store;
@@ -47,7 +47,12 @@ enum Source<'a> {
     Plain(&'a Set),
 }
 
-impl Source<'_> {
+impl<'a> Source<'a> {
+    fn of(record: RecordRef<'a>) -> Option<Source<'a>> {
+        let sorted = record.get::<SortedSet>().map(Source::Sorted);
+        sorted.or_else(|| record.get::<Set>().map(Source::Plain))
+    }
+
     fn len(&self) -> usize {
         match self {
             Source::Sorted(sorted) => sorted.len(),
@@ -62,29 +67,51 @@ impl Source<'_> {
         }
     }
 
+    /// Visits the members until the visitor has enough.
+    fn until(&self, mut visit: impl FnMut(Text<'_>, f64) -> bool) {
+        // The value only says where `all` ended.
+        let _ = match self {
+            Source::Sorted(sorted) => sorted.iter().all(|(member, score)| visit(member, score)),
+            Source::Plain(set) => set.iter().all(|member| visit(member, 1.0)),
+        };
+    }
+
     fn for_each(&self, mut visit: impl FnMut(Text<'_>, f64)) {
-        match self {
-            Source::Sorted(sorted) => {
-                sorted.iter().for_each(|(member, score)| visit(member, score));
-            }
-            Source::Plain(set) => set.iter().for_each(|member| visit(member, 1.0)),
-        }
+        self.until(|member, score| {
+            visit(member, score);
+            true
+        });
     }
 }
 
-/// The operand at a key.
-fn source<'c>(ctx: &'c mut Context<'_>, key: &[u8]) -> Result<Option<Source<'c>>, Fault> {
-    Ok(match ctx.keys.read_kind(key) {
-        None => None,
-        Some(Kind::Set) => ctx.keys.peek::<Set>(key)?.map(Source::Plain),
-        Some(Kind::SortedSet) => ctx.keys.peek::<SortedSet>(key)?.map(Source::Sorted),
-        Some(_) => return Err(Fault::WRONG_TYPE),
-    })
+/// An operand and the weight of its scores.
+type Weighted<'r> = (Source<'r>, f64);
+
+/// The keys of `numkeys key ...` from a position on.
+fn keys_of<'a>(args: Args<'a>, at: usize, name: &str) -> Result<&'a [&'a [u8]], Fault> {
+    let number = args.i64(at)?;
+    if number < 1 {
+        return Err(Fault::new(format!("ERR at least 1 input key is needed for '{name}' command")));
+    }
+    let number = usize::try_from(number).unwrap_or(usize::MAX);
+    if number > args.len() - at - 1 {
+        return Err(Fault::SYNTAX);
+    }
+    Ok(args.span(at + 1, number))
 }
 
-/// The operands and options of one command.
-struct Query<'a> {
-    keys: Vec<(&'a [u8], f64, usize)>,
+/// The operands at the keys; `None` where there is no key.
+fn operands<'r>(records: &[Option<RecordRef<'r>>]) -> Result<Vec<Option<Source<'r>>>, Fault> {
+    let source = |record: &Option<RecordRef<'r>>| match record {
+        Some(record) => Source::of(*record).map(Some).ok_or(Fault::WRONG_TYPE),
+        None => Ok(None),
+    };
+    records.iter().map(source).collect()
+}
+
+/// What follows the keys.
+struct Options {
+    weights: Vec<f64>,
     aggregate: Aggregate,
     with_scores: bool,
     limit: usize,
@@ -98,43 +125,30 @@ struct Allowed {
     limit: bool,
 }
 
-impl<'a> Query<'a> {
-    /// Reads `numkeys key ... [options]` from a position on; the types of the keys are checked before
-    /// the options are.
+impl Options {
+    /// Reads what follows `number` keys from a position on.
     fn parse(
-        ctx: &mut Context<'_>,
-        args: Args<'a>,
-        at: usize,
-        name: &str,
+        args: Args<'_>,
+        mut next: usize,
+        number: usize,
         allowed: Allowed,
-    ) -> Result<Query<'a>, Fault> {
-        let number = args.i64(at)?;
-        if number < 1 {
-            return Err(Fault::new(format!(
-                "ERR at least 1 input key is needed for '{name}' command"
-            )));
-        }
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
-        if number > args.len() - at - 1 {
-            return Err(Fault::SYNTAX);
-        }
-        let mut keys = Vec::with_capacity(number);
-        for key in args.span(at + 1, number) {
-            let len = source(ctx, key)?.map_or(0, |source| source.len());
-            keys.push((*key, 1.0, len));
-        }
-        let mut query = Query { keys, aggregate: Aggregate::Sum, with_scores: false, limit: 0 };
-        let mut next = at + 1 + number;
+    ) -> Result<Options, Fault> {
+        let mut options = Options {
+            weights: vec![1.0; number],
+            aggregate: Aggregate::Sum,
+            with_scores: false,
+            limit: 0,
+        };
         while next < args.len() {
             let left = args.len() - next;
             if allowed.weights && args.is(next, "WEIGHTS") && left > number {
-                for (index, operand) in query.keys.iter_mut().enumerate() {
-                    operand.1 = number::parse_f64(args.at(next + 1 + index))
+                for (index, weight) in options.weights.iter_mut().enumerate() {
+                    *weight = number::parse_f64(args.at(next + 1 + index))
                         .ok_or(Fault::text("ERR weight value is not a float"))?;
                 }
                 next += 1 + number;
             } else if allowed.weights && args.is(next, "AGGREGATE") && left > 1 {
-                query.aggregate = match args.at(next + 1).to_ascii_uppercase().as_slice() {
+                options.aggregate = match args.at(next + 1).to_ascii_uppercase().as_slice() {
                     b"SUM" => Aggregate::Sum,
                     b"MIN" => Aggregate::Min,
                     b"MAX" => Aggregate::Max,
@@ -142,79 +156,118 @@ impl<'a> Query<'a> {
                 };
                 next += 2;
             } else if allowed.scores && args.is(next, "WITHSCORES") {
-                query.with_scores = true;
+                options.with_scores = true;
                 next += 1;
             } else if allowed.limit && args.is(next, "LIMIT") && left > 1 {
                 const NEGATIVE: Fault = Fault::text("ERR LIMIT can't be negative");
                 let value = args.i64(next + 1).map_err(|_| NEGATIVE)?;
-                query.limit = usize::try_from(value).map_err(|_| NEGATIVE)?;
+                options.limit = usize::try_from(value).map_err(|_| NEGATIVE)?;
                 next += 2;
             } else {
                 return Err(Fault::SYNTAX);
             }
         }
-        Ok(query)
-    }
-
-    /// The members of the result with their scores.
-    fn run(&mut self, ctx: &mut Context<'_>, how: How) -> Result<HashMap<Vec<u8>, f64>, Fault> {
-        let mut result = HashMap::new();
-        if how != How::Diff {
-            // The smallest operand first: least to copy, and sums in the order that Redis forms them.
-            self.keys.sort_by_key(|(_, _, len)| *len);
-        }
-        for (index, (key, weight, _)) in self.keys.iter().enumerate() {
-            let weighted = |score: f64| {
-                let product = if how == How::Diff { score } else { score * weight };
-                if product.is_nan() { 0.0 } else { product }
-            };
-            let operand = source(ctx, key)?;
-            if index == 0 || how == How::Union {
-                let Some(operand) = operand else { continue };
-                operand.for_each(|member, score| {
-                    let score = weighted(score);
-                    let aggregate = self.aggregate;
-                    result
-                        .entry(member.to_vec())
-                        .and_modify(|known| *known = aggregate.join(*known, score))
-                        .or_insert(score);
-                });
-            } else if how == How::Inter {
-                let Some(operand) = operand else { return Ok(HashMap::new()) };
-                result.retain(|member, known| match operand.score(member) {
-                    Some(score) => {
-                        *known = self.aggregate.join(*known, weighted(score));
-                        true
-                    }
-                    None => false,
-                });
-            } else if let Some(operand) = operand {
-                result.retain(|member, _| operand.score(member).is_none());
-            }
-        }
-        Ok(result)
+        Ok(options)
     }
 }
 
-/// The result in order.
-fn sorted(ctx: &Context<'_>, members: &HashMap<Vec<u8>, f64>) -> SortedSet {
+/// The smallest operand first: least to walk, and sums in the order that Redis forms them.
+fn by_size<'r>(sources: Vec<Option<Source<'r>>>, weights: &[f64]) -> Vec<Option<Weighted<'r>>> {
+    let pair = |(source, weight): (Option<Source<'r>>, &f64)| Some((source?, *weight));
+    let mut sources: Vec<_> = sources.into_iter().zip(weights).map(pair).collect();
+    sources.sort_by_key(|source| source.as_ref().map_or(0, |(source, _)| source.len()));
+    sources
+}
+
+fn product(score: f64, weight: f64) -> f64 {
+    Some(score * weight).filter(|product| !product.is_nan()).unwrap_or(0.0)
+}
+
+fn unite(sources: &[Option<Weighted<'_>>], aggregate: Aggregate, limits: &Thresholds) -> SortedSet {
+    // Added up aside: a member would move within the order with every operand that has it.
+    let mut scores: HashMap<Vec<u8>, f64> = HashMap::new();
+    for (source, weight) in sources.iter().flatten() {
+        source.for_each(|member, score| {
+            let score = product(score, *weight);
+            scores
+                .entry(member.to_vec())
+                .and_modify(|known| *known = aggregate.join(*known, score))
+                .or_insert(score);
+        });
+    }
     let mut result = SortedSet::new();
-    for (member, score) in members {
-        result.insert(member, *score, &ctx.settings.thresholds);
+    for (member, score) in scores {
+        result.insert(&member, score, limits);
+    }
+    result
+}
+
+/// Visits the members that all operands have, until the visitor has enough.
+fn meet(
+    sources: Vec<Option<Weighted<'_>>>,
+    aggregate: Aggregate,
+    mut visit: impl FnMut(&[u8], f64) -> bool,
+) {
+    let Some(sources) = sources.into_iter().collect::<Option<Vec<Weighted<'_>>>>() else { return };
+    let Some(((first, weight), others)) = sources.split_first() else { return };
+    first.until(|member, score| {
+        member.with_bytes(|bytes| {
+            let joined = others.iter().try_fold(product(score, *weight), |sum, (other, weight)| {
+                Some(aggregate.join(sum, product(other.score(bytes)?, *weight)))
+            });
+            joined.is_none_or(|score| visit(bytes, score))
+        })
+    });
+}
+
+/// Visits the members of the first operand that none of the others has.
+fn differ(sources: &[Option<Source<'_>>], mut visit: impl FnMut(&[u8], f64)) {
+    let Some((Some(first), others)) = sources.split_first() else { return };
+    first.for_each(|member, score| {
+        member.with_bytes(|bytes| {
+            if !others.iter().flatten().any(|other| other.score(bytes).is_some()) {
+                visit(bytes, score);
+            }
+        });
+    });
+}
+
+fn combine(
+    sources: Vec<Option<Source<'_>>>,
+    options: &Options,
+    how: How,
+    limits: &Thresholds,
+) -> SortedSet {
+    let mut result = SortedSet::new();
+    match how {
+        How::Diff => differ(&sources, |member, score| {
+            result.insert(member, score, limits);
+        }),
+        How::Inter => {
+            meet(by_size(sources, &options.weights), options.aggregate, |member, score| {
+                result.insert(member, score, limits);
+                true
+            });
+        }
+        How::Union => {
+            return unite(&by_size(sources, &options.weights), options.aggregate, limits);
+        }
     }
     result
 }
 
 fn answer(ctx: &mut Context<'_>, args: Args<'_>, how: How, name: &str) -> Result<Outcome, Fault> {
     let allowed = Allowed { weights: how != How::Diff, scores: true, limit: false };
-    let mut query = Query::parse(ctx, args, 1, name, allowed)?;
-    let members = query.run(ctx, how)?;
-    let result = sorted(ctx, &members);
+    let keys = keys_of(args, 1, name)?;
+    let records = ctx.keys.read_all(keys);
+    let sources = operands(&records)?;
+    let options = Options::parse(args, 2 + keys.len(), keys.len(), allowed)?;
+    let result = combine(sources, &options, how, &ctx.settings.thresholds);
     let nested = ctx.reply.is_resp3();
-    let flat = query.with_scores && !nested;
+    let flat = options.with_scores && !nested;
     ctx.reply.array(if flat { result.len() * 2 } else { result.len() });
     for (member, score) in result.iter() {
-        if query.with_scores {
+        if options.with_scores {
             pair(&mut ctx.reply, member, score, nested);
         } else {
             bulk(&mut ctx.reply, member);
@@ -230,9 +283,11 @@ fn keep(
     name: &'static str,
 ) -> Result<Outcome, Fault> {
     let allowed = Allowed { weights: how != How::Diff, scores: false, limit: false };
-    let mut query = Query::parse(ctx, args, 2, name, allowed)?;
-    let members = query.run(ctx, how)?;
-    let result = sorted(ctx, &members);
+    let keys = keys_of(args, 2, name)?;
+    let records = ctx.keys.read_all(keys);
+    let sources = operands(&records)?;
+    let options = Options::parse(args, 3 + keys.len(), keys.len(), allowed)?;
+    let result = combine(sources, &options, how, &ctx.settings.thresholds);
     store(ctx, args.at(1), result, name);
     Ok(Outcome::Done)
 }
@@ -263,8 +318,15 @@ pub(super) fn zdiffstore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcom
 
 pub(super) fn zintercard(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let allowed = Allowed { weights: false, scores: false, limit: true };
-    let mut query = Query::parse(ctx, args, 1, "zintercard", allowed)?;
-    let common = query.run(ctx, How::Inter)?.len();
-    ctx.reply.count(if query.limit == 0 { common } else { common.min(query.limit) });
+    let keys = keys_of(args, 1, "zintercard")?;
+    let records = ctx.keys.read_all(keys);
+    let sources = operands(&records)?;
+    let options = Options::parse(args, 2 + keys.len(), keys.len(), allowed)?;
+    let mut common = 0;
+    meet(by_size(sources, &options.weights), options.aggregate, |_, _| {
+        common += 1;
+        common != options.limit
+    });
+    ctx.reply.count(common);
     Ok(Outcome::Done)
 }
