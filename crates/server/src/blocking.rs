@@ -168,7 +168,7 @@ impl Server {
                 context.reply.error(fault.as_str());
             }
         }
-        dispatch::settle(self, context.keys, 0, ready);
+        dispatch::settle(self, &mut context.keys, 0, ready);
         true
     }
 }

@@ -6,13 +6,16 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use larder_base::time::Millis;
-use larder_net::Stream;
+use larder_net::{Interest, Stream};
 use larder_protocol::reply::Version;
 use larder_protocol::request::RequestParser;
 use larder_store::DbIndex;
 
 use crate::blocking::Waiter;
 use crate::tracking::{Mode, Tracker};
+
+/// Unsent bytes above which a connection is not read.
+const BACKLOG_MAX: usize = 1 << 20;
 
 /// A request kept for later (MULTI, blocking): its arguments, owned.
 pub type OwnedArgs = Vec<Vec<u8>>;
@@ -51,8 +54,12 @@ pub struct Client {
     pub parser: RequestParser,
     /// Bytes to send.
     pub out: Vec<u8>,
-    /// The reactor watches for room to write.
-    pub writing: bool,
+    /// What the reactor watches for.
+    pub interest: Interest,
+    /// Its input is part of the batch that runs next.
+    pub batched: bool,
+    /// It has whole requests that wait for their turn: nothing more is read until they have run.
+    pub pending: bool,
     /// Selected database.
     pub db: DbIndex,
     /// Protocol version.
@@ -106,7 +113,9 @@ impl Client {
             input: Vec::new(),
             parser: RequestParser::default(),
             out: Vec::new(),
-            writing: false,
+            interest: Interest::Read,
+            batched: false,
+            pending: false,
             db: DbIndex(0),
             version: Version::Resp2,
             authenticated,
@@ -129,6 +138,12 @@ impl Client {
             active: now,
             last_command: "NULL",
         }
+    }
+
+    /// Whether it takes its replies quickly enough to get more of them.
+    #[inline]
+    pub fn takes_replies(&self) -> bool {
+        self.out.len() <= BACKLOG_MAX
     }
 
     /// How many channels, patterns and shard channels it listens to.

@@ -2,7 +2,7 @@
 //! neither sockets nor how requests arrive.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use larder_base::limits;
 use larder_base::rng::Rng;
@@ -17,6 +17,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::blocking::Waiter;
 use crate::client::{Client, OwnedArgs, ReplyMode};
+use crate::clock::Ticks;
 use crate::control::Session;
 use crate::durability::record;
 use crate::events::EventFlags;
@@ -51,7 +52,7 @@ pub struct Turn<'w> {
     /// Keys that became ready in this command.
     pub ready: &'w mut Vec<Ready>,
     /// When the command before ended: one reading of the clock a command.
-    pub clock: &'w mut Instant,
+    pub clock: &'w mut Ticks,
 }
 
 /// What became of a request.
@@ -67,15 +68,16 @@ const NO_AUTH: Fault = Fault::text("NOAUTH Authentication required.");
 const OUT_OF_MEMORY: Fault = Fault::text("OOM command not allowed when used memory > 'maxmemory'.");
 
 impl Turn<'_> {
-    /// Runs one request of a client.
+    /// Runs one request of a client; `entry` is what its name says.
     pub fn run(
         &mut self,
         client: &mut Client,
         token: u64,
+        entry: Option<Entry>,
         args: Args<'_>,
         at: Option<Located>,
     ) -> Verdict {
-        let entry = match self.admit(client, args) {
+        let entry = match self.admit(client, entry, args) {
             Ok(entry) => entry,
             Err(fault) => {
                 self.refuse(client, args, &fault);
@@ -90,7 +92,8 @@ impl Turn<'_> {
             return Verdict::Done;
         }
         if needs_exclusive(entry, args)
-            || crate::transactions::needs_exclusive(self.server, client, entry)
+            || (entry.control.is_some()
+                && crate::transactions::needs_exclusive(self.server, client, entry))
         {
             return Verdict::NeedsExclusive;
         }
@@ -113,8 +116,13 @@ impl Turn<'_> {
     }
 
     /// The gates.
-    fn admit(&mut self, client: &mut Client, args: Args<'_>) -> Result<Entry, Fault> {
-        let Some(entry) = self.server.registry.find(args.at(0)) else {
+    fn admit(
+        &mut self,
+        client: &mut Client,
+        entry: Option<Entry>,
+        args: Args<'_>,
+    ) -> Result<Entry, Fault> {
+        let Some(entry) = entry else {
             if !client.authenticated {
                 return Err(NO_AUTH);
             }
@@ -182,7 +190,7 @@ impl Turn<'_> {
         let start = client.out.len();
         let wanted = takes_reply(client);
         if others.is_some() {
-            *self.clock = Instant::now();
+            *self.clock = Ticks::now();
         }
         if !self.server.monitors.is_idle() && is_shown(entry.command) {
             self.server.monitors.show(self.server, client, args);
@@ -229,16 +237,16 @@ impl Turn<'_> {
         failed: bool,
         start: usize,
     ) {
-        let now = Instant::now();
-        let usec = now.saturating_duration_since(*self.clock).as_micros();
+        let now = Ticks::now();
+        let nanos = now.nanos_since(*self.clock);
         *self.clock = now;
         let reply = client.out.get(start..).unwrap_or(&[]);
         let number = entry.number(args);
-        self.book(number, u64::try_from(usec).unwrap_or(u64::MAX), failed.then_some(reply));
-        let usec = i64::try_from(usec).unwrap_or(i64::MAX);
+        self.book(number, nanos, failed.then_some(reply));
         if entry.command.flags.has(Flags::SKIP_SLOWLOG) {
             return;
         }
+        let usec = i64::try_from(nanos / 1000).unwrap_or(i64::MAX);
         let server = self.server;
         let [slow, requests, replies] = &server.logs;
         let asked: usize = args.all().iter().map(|arg| arg.len()).sum();
@@ -255,10 +263,10 @@ impl Turn<'_> {
     }
 
     /// Counts a command by its number in the registry. `error`: the reply, if it is one.
-    pub fn book(&mut self, number: usize, usec: u64, error: Option<&[u8]>) {
+    pub fn book(&mut self, number: usize, nanos: u64, error: Option<&[u8]>) {
         self.stats.commands += 1;
         if let Some(stats) = self.commands.get_mut(number) {
-            stats.note(usec, error.is_some());
+            stats.note(nanos, error.is_some());
         }
         if let Some(error) = error {
             self.stats.errors += 1;
@@ -333,7 +341,7 @@ impl Turn<'_> {
             remember(server, tracker, &mut context.keys, entry.command, args);
         }
         tally(self.stats, &context.keys);
-        settle(server, context.keys, client.id, self.ready);
+        settle(server, &mut context.keys, client.id, self.ready);
         result
     }
 }
@@ -369,9 +377,9 @@ pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
 
 /// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
 /// still locked, so that no EXEC can slip in between.
-pub fn settle(server: &Server, mut view: View<'_>, by: u64, ready: &mut Vec<Ready>) {
+pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Ready>) {
     if !view.gone.is_empty() {
-        record::record_gone(&server.journal, &mut view);
+        record::record_gone(&server.journal, view);
     }
     if !view.changes.is_empty() {
         let events = EventFlags(server.events.load(Ordering::Relaxed));
@@ -395,8 +403,8 @@ pub fn settle(server: &Server, mut view: View<'_>, by: u64, ready: &mut Vec<Read
             server.tracking.changed(server, &changed, by);
         }
     }
+    view.release();
     let trash = std::mem::take(&mut view.trash);
-    drop(view);
     if !trash.is_empty() {
         // Freed by a thread of its own: big values must not hold up a loop turn.
         std::thread::spawn(move || drop(trash));

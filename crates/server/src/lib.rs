@@ -4,6 +4,7 @@
 pub mod admission;
 pub mod blocking;
 pub mod client;
+pub mod clock;
 pub mod commandlog;
 pub mod config;
 pub mod control;

@@ -1,29 +1,15 @@
 //! All commands by name: the data commands' rows and the server's own, found in one look-up.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
-
 use larder_commands::{Args, Command};
 
 use crate::control::{self, ControlCommand};
+use crate::dispatch;
 
-/// Names are ours and few: a multiplicative hash is enough, and no attacker chooses them.
-#[derive(Default)]
-pub struct NameHasher(u64);
-
-impl Hasher for NameHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0.rotate_left(5) ^ u64::from(*byte)).wrapping_mul(0x517c_c1b7_2722_0a95);
-        }
-    }
-}
-
-/// The longest command name.
-const NAME_MAX: usize = 32;
+/// Places of the hash table of names, a power of two: several times the names, so that most look-ups
+/// find theirs at the first place.
+const PLACES: usize = 2048;
+/// An empty place.
+const NOBODY: u16 = u16::MAX;
 
 /// A command as the server runs it.
 #[derive(Clone, Copy)]
@@ -32,6 +18,8 @@ pub struct Entry {
     pub command: &'static Command,
     /// The server's function, for control commands.
     pub control: Option<&'static ControlCommand>,
+    /// A data command whose only key is its first argument.
+    pub one_key: bool,
     /// Position in per-command statistics; those of its subcommands follow.
     number: usize,
 }
@@ -49,38 +37,57 @@ impl Entry {
 
 /// See the head of this file.
 pub struct Registry {
-    by_name: HashMap<&'static [u8], Entry, BuildHasherDefault<NameHasher>>,
+    entries: Vec<Entry>,
+    /// Positions in `entries`, by open addressing.
+    places: Box<[u16]>,
     numbers: usize,
 }
 
 impl Default for Registry {
     fn default() -> Registry {
-        let mut by_name = HashMap::default();
+        let mut registry =
+            Registry { entries: Vec::new(), places: vec![NOBODY; PLACES].into(), numbers: 0 };
         let data = larder_commands::families().map(|command| (command, None));
         let own = control::commands().map(|control| (&control.command, Some(control)));
-        let mut number = 0;
         for (command, control) in data.chain(own) {
-            by_name.insert(command.name.as_bytes(), Entry { command, control, number });
-            number += 1 + command.subcommands.len();
+            let one_key = control.is_none() && dispatch::has_one_key(command);
+            registry.add(Entry { command, control, one_key, number: registry.numbers });
+            registry.numbers += 1 + command.subcommands.len();
         }
-        Registry { by_name, numbers: number }
+        registry
     }
 }
 
 impl Registry {
+    fn add(&mut self, entry: Entry) {
+        let number = u16::try_from(self.entries.len()).unwrap_or(NOBODY);
+        let mut at = place_of(entry.command.name.as_bytes());
+        while self.places.get(at).is_some_and(|taken| *taken != NOBODY) {
+            at = (at + 1) % PLACES;
+        }
+        if let Some(place) = self.places.get_mut(at) {
+            *place = number;
+        }
+        self.entries.push(entry);
+    }
+
     /// The command of this name, in any case.
     #[inline]
     pub fn find(&self, name: &[u8]) -> Option<Entry> {
-        let mut lower = [0u8; NAME_MAX];
-        let room = lower.get_mut(..name.len())?;
-        room.copy_from_slice(name);
-        room.make_ascii_lowercase();
-        self.by_name.get(&*room).copied()
+        let mut at = place_of(name);
+        loop {
+            // An empty place ends the search, and most places are empty.
+            let entry = self.entries.get(usize::from(*self.places.get(at)?))?;
+            if entry.command.name.as_bytes().eq_ignore_ascii_case(name) {
+                return Some(*entry);
+            }
+            at = (at + 1) % PLACES;
+        }
     }
 
     /// All commands, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
-        self.by_name.values()
+        self.entries.iter()
     }
 
     /// Positions in per-command statistics.
@@ -92,7 +99,7 @@ impl Registry {
     /// per-command statistics; by name.
     pub fn rows(&self) -> Vec<(String, usize)> {
         let mut rows = Vec::with_capacity(self.numbers);
-        for entry in self.by_name.values() {
+        for entry in &self.entries {
             rows.push((entry.command.name.to_owned(), entry.number));
             for (at, sub) in entry.command.subcommands.iter().enumerate() {
                 rows.push((format!("{}|{}", entry.command.name, sub.name), entry.number + 1 + at));
@@ -100,5 +107,50 @@ impl Registry {
         }
         rows.sort();
         rows
+    }
+}
+
+/// Where the search for a name begins. Names are ours and few, and no attacker chooses them: length, first
+/// and last bytes tell nearly all apart. Letters of both cases give the same.
+#[inline]
+fn place_of(name: &[u8]) -> usize {
+    const FOLD: u64 = 0x2020_2020_2020_2020;
+    let ends = if let (Some(first), Some(last)) = (name.first_chunk::<4>(), name.last_chunk::<4>())
+    {
+        u64::from(u32::from_le_bytes(*first)) | u64::from(u32::from_le_bytes(*last)) << 32
+    } else {
+        name.iter().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    let mixed = ((ends | FOLD) ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    // The highest bits are the best mixed.
+    usize::try_from(mixed >> (64 - PLACES.trailing_zeros())).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case_and_nearly_at_once() {
+        let registry = Registry::default();
+        let mut steps = 0;
+        for entry in registry.iter() {
+            let name = entry.command.name;
+            for name in [name.to_owned(), name.to_uppercase()] {
+                let found = registry.find(name.as_bytes()).map(|entry| entry.command.name);
+                assert_eq!(found, Some(entry.command.name));
+            }
+            let mut at = place_of(name.as_bytes());
+            while registry.entries.get(usize::from(registry.places[at])).unwrap().command.name
+                != name
+            {
+                at = (at + 1) % PLACES;
+                steps += 1;
+            }
+        }
+        assert!(steps < registry.entries.len() / 4, "{steps} extra steps");
+        for stranger in ["", "g", "gets", "get\0", "config|get", &"x".repeat(500)] {
+            assert!(registry.find(stranger.as_bytes()).is_none(), "{stranger}");
+        }
     }
 }

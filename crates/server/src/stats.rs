@@ -45,20 +45,20 @@ pub struct CommandStats {
     pub failed: u64,
     /// Requests refused before they ran.
     pub rejected: u64,
-    /// Microseconds spent.
-    pub usec: u64,
-    /// The same, call by call.
+    /// Nanoseconds spent.
+    pub nanos: u64,
+    /// Microseconds, call by call.
     pub took: Histogram,
 }
 
 impl CommandStats {
     /// Counts a call.
     #[inline]
-    pub fn note(&mut self, usec: u64, failed: bool) {
+    pub fn note(&mut self, nanos: u64, failed: bool) {
         self.calls += 1;
-        self.usec += usec;
+        self.nanos += nanos;
         self.failed += u64::from(failed);
-        self.took.record(usec);
+        self.took.record(nanos / 1000);
     }
 
     /// Adds another worker's counts.
@@ -66,7 +66,7 @@ impl CommandStats {
         self.calls += other.calls;
         self.failed += other.failed;
         self.rejected += other.rejected;
-        self.usec += other.usec;
+        self.nanos += other.nanos;
         self.took.add(&other.took);
     }
 }

@@ -157,7 +157,7 @@ fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
         view.contains(key);
         view.set_interest(key, Interest::WATCHED, true);
         server.watch.lock().entry((db, Box::from(*key))).or_default().push(Arc::clone(&flag));
-        dispatch::settle(server, view, session.client.id, session.turn.ready);
+        dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
         session.client.watched.push((db, key.to_vec()));
     }
     session.reply().ok();
@@ -236,7 +236,7 @@ fn run_queue(
     view.select(db);
     let expired = view.changes.iter().any(|c| c.what == larder_store::What::Modified);
     if flag.is_some_and(|flag| flag.load(Ordering::Acquire)) || (flag.is_some() && expired) {
-        dispatch::settle(server, view, session.client.id, session.turn.ready);
+        dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
         session.reply().null_array();
         return Vec::new();
     }
@@ -268,7 +268,7 @@ fn run_queue(
     }
     unit.record(&server.journal, db);
     dispatch::tally(session.turn.stats, &context.keys);
-    dispatch::settle(server, context.keys, id, session.turn.ready);
+    dispatch::settle(server, &mut context.keys, id, session.turn.ready);
     books
 }
 
@@ -279,8 +279,8 @@ fn book(
     failed: Option<Vec<u8>>,
 ) {
     if let Some(number) = number {
-        let usec = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        session.turn.book(number, usec, failed.as_deref());
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        session.turn.book(number, nanos, failed.as_deref());
     }
 }
 
@@ -330,7 +330,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
     for (db, key) in &watched {
         let mut view = server.keyspace.view_all(&server.settings, *db, session.turn.now);
         view.contains(key);
-        dispatch::settle(server, view, session.client.id, session.turn.ready);
+        dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
     }
     session.client.watched = watched;
     if flag.is_some_and(|flag| flag.load(Ordering::Acquire)) {
@@ -366,7 +366,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                 failed = run_queued(server, &mut context, tracker.as_ref(), owned, &mut unit).1;
                 whole.add(unit, context.keys.db(), &server.journal);
                 dispatch::tally(session.turn.stats, &context.keys);
-                dispatch::settle(server, context.keys, id, session.turn.ready);
+                dispatch::settle(server, &mut context.keys, id, session.turn.ready);
             }
             Run::Control => {
                 let start = session.client.out.len();

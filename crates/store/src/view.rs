@@ -217,6 +217,11 @@ impl<'k> View<'k> {
         }
     }
 
+    /// Lets the slots go; what the view has to report stays.
+    pub fn release(&mut self) {
+        self.guards.clear();
+    }
+
     /// The moment of the command.
     pub fn now(&self) -> Millis {
         self.now

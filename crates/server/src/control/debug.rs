@@ -185,7 +185,7 @@ fn populate(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
                 view.signal(&key, EventClass::String, "set");
             }
         }
-        dispatch::settle(server, view, session.client.id, session.turn.ready);
+        dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
         from = from.saturating_add(PART);
     }
     session.reply().ok();

@@ -231,7 +231,7 @@ fn usage(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
     let at = server.keyspace.locate(args.at(2));
     let mut view = server.keyspace.view(&server.settings, db, &[at], session.turn.now);
     let usage = view.record(args.at(2)).map(|record| record.memory_usage());
-    crate::dispatch::settle(server, view, session.client.id, session.turn.ready);
+    crate::dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
     match usage {
         Some(bytes) => session.reply().count(bytes + TABLE_BYTES_PER_KEY),
         None => session.reply().null(),

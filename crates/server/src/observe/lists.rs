@@ -10,10 +10,13 @@ type Lines = Vec<(String, String)>;
 /// Commands that ran or were refused.
 pub fn command_stats(snapshot: &Snapshot<'_>) -> Lines {
     let line = |name: &str, one: &CommandStats| {
-        let per_call = one.usec as f64 / one.calls.max(1) as f64;
+        let per_call = one.nanos as f64 / 1e3 / one.calls.max(1) as f64;
         let value = format!(
             "calls={},usec={},usec_per_call={per_call:.2},rejected_calls={},failed_calls={}",
-            one.calls, one.usec, one.rejected, one.failed
+            one.calls,
+            one.nanos / 1000,
+            one.rejected,
+            one.failed
         );
         (format!("cmdstat_{name}"), value)
     };

@@ -1,0 +1,110 @@
+//! The time that commands take, at a few nanoseconds a reading: the processor's time stamp counter where
+//! the kernel itself keeps its time by it, else the system's monotonic clock. It knows durations only; what
+//! day it is, `shared::now` says.
+#![allow(unsafe_code)]
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// Nanoseconds a tick, times 2^32; 0 = ticks are the system clock's nanoseconds.
+static SCALE: AtomicU64 = AtomicU64::new(0);
+static ORIGIN: OnceLock<Instant> = OnceLock::new();
+
+/// A moment, meaningful only as a difference to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticks(u64);
+
+impl Ticks {
+    /// Now.
+    #[inline]
+    pub fn now() -> Ticks {
+        if SCALE.load(Ordering::Relaxed) == 0 { Ticks::of_system() } else { Ticks(counter()) }
+    }
+
+    /// Nanoseconds since an earlier moment; 0 if it is not earlier.
+    #[inline]
+    pub fn nanos_since(self, earlier: Ticks) -> u64 {
+        let ticks = self.0.saturating_sub(earlier.0);
+        match SCALE.load(Ordering::Relaxed) {
+            0 => ticks,
+            scale => {
+                let nanos = (u128::from(ticks) * u128::from(scale)) >> 32;
+                u64::try_from(nanos).unwrap_or(u64::MAX)
+            }
+        }
+    }
+
+    fn of_system() -> Ticks {
+        let origin = ORIGIN.get_or_init(Instant::now);
+        Ticks(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+}
+
+/// Finds out how long a tick is. Called once before the first command; moments read before mean nothing
+/// afterwards.
+pub fn calibrate() {
+    static ONCE: OnceLock<()> = OnceLock::new();
+    ONCE.get_or_init(|| {
+        let path = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+        if std::fs::read_to_string(path).is_ok_and(|name| name.trim() == "tsc") {
+            SCALE.store(scale().unwrap_or(0), Ordering::Relaxed);
+        }
+    });
+}
+
+/// Nanoseconds a tick, times 2^32, measured over a millisecond.
+fn scale() -> Option<u64> {
+    let (begin, first) = reading();
+    while begin.elapsed() < Duration::from_millis(1) {
+        std::hint::spin_loop();
+    }
+    let (end, last) = reading();
+    let nanos = end.duration_since(begin).as_nanos();
+    let ticks = u128::from(last.checked_sub(first)?);
+    // A counter slower than 10 MHz is none that a kernel would keep time by.
+    let scale = u64::try_from((nanos << 32).checked_div(ticks)?).ok()?;
+    (1 << 24..100 << 32).contains(&scale).then_some(scale)
+}
+
+/// Both clocks at one moment: the best of some tries, since a thread may lose its core in between.
+fn reading() -> (Instant, u64) {
+    let tries = (0..8).map(|_| {
+        let before = counter();
+        let now = Instant::now();
+        (counter().saturating_sub(before), now, before)
+    });
+    tries.min_by_key(|(width, ..)| *width).map_or_else(
+        || (Instant::now(), counter()),
+        |(width, now, before)| (now, before + width / 2),
+    )
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn counter() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction; a system that forbids it does not keep its time
+    // by it, and then only `reading` during start-up comes here, after the kernel's word.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn counter() -> u64 {
+    0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn agrees_with_the_system_clock() {
+        calibrate();
+        let (system, ticks) = (Instant::now(), Ticks::now());
+        std::thread::sleep(Duration::from_millis(20));
+        let ours = Ticks::now().nanos_since(ticks) as f64;
+        let theirs = system.elapsed().as_nanos() as f64;
+        assert!((ours / theirs - 1.0).abs() < 0.02, "{ours} against {theirs}");
+        assert_eq!(ticks.nanos_since(Ticks::now()), 0);
+    }
+}

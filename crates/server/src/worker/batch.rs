@@ -1,0 +1,370 @@
+//! One loop turn's requests: what every ready connection has sent, parsed before any of it runs, and the
+//! memory fetched ahead of the commands that touch it. It knows no command by name.
+//!
+//! Bytes lie in the arena that the system wrote them into, one connection's behind another's. What is
+//! not a whole request moves to its connection when the turn is over, and next time the new bytes are
+//! put behind it there.
+
+use std::ops::Range;
+
+use larder_commands::Args;
+use larder_net::ReadOutcome;
+use larder_protocol::request::{ArgRange, ProtocolError, RequestLimits, RequestParser, Step};
+use larder_store::DbIndex;
+use larder_store::keyspace::Located;
+use smallvec::SmallVec;
+
+use crate::client::Client;
+use crate::registry::Entry;
+use crate::shared::Server;
+
+/// Requests taken from one connection in one turn: the others wait no longer than these take.
+pub const REQUESTS_MAX: usize = 256;
+/// Requests of all connections that are parsed before they run.
+const TURN_MAX: usize = 4096;
+/// Bytes read from a connection at once.
+const READ_MAX: usize = 64 * 1024;
+/// Bytes read in one turn.
+const ARENA: usize = 16 * READ_MAX;
+/// A read is not worth its system call with less room than this.
+const ROOM_MIN: usize = 16 * 1024;
+/// How many commands ahead of its own turn a command's slot, bucket and record are fetched: each step
+/// needs what the one before fetched.
+const SLOT_AHEAD: usize = 9;
+const BUCKET_AHEAD: usize = 6;
+const RECORD_AHEAD: usize = 3;
+
+/// A parsed request.
+pub struct Parsed {
+    /// The command, if there is one of this name.
+    pub entry: Option<Entry>,
+    /// Where its key is, if it has exactly one.
+    pub at: Option<Located>,
+    db: DbIndex,
+    first: usize,
+    count: usize,
+    /// Where it ends in its connection's bytes.
+    pub end: usize,
+}
+
+/// Where the bytes of a piece are.
+enum Source {
+    Arena(Range<usize>),
+    /// In `Piece::own`: the connection's own buffer, or the words of an inline request.
+    Own,
+}
+
+impl Source {
+    #[inline]
+    fn bytes<'b>(&self, own: &'b [u8], arena: &'b [u8]) -> &'b [u8] {
+        match self {
+            Source::Arena(range) => arena.get(range.clone()).unwrap_or(&[]),
+            Source::Own => own,
+        }
+    }
+}
+
+/// What one connection has sent in this turn.
+pub struct Piece {
+    /// Whose it is.
+    pub token: u64,
+    /// Its requests.
+    pub requests: Range<usize>,
+    /// Bytes of input that `requests` take.
+    pub used: usize,
+    /// What is wrong with the bytes behind them.
+    pub failure: Option<ProtocolError>,
+    /// There may be more whole requests behind them.
+    pub more: bool,
+    source: Source,
+    own: Vec<u8>,
+    /// The words of an inline request, which the arguments are places in.
+    inline: Option<Vec<u8>>,
+}
+
+impl Piece {
+    /// The bytes that arguments are places in.
+    fn text<'b>(&'b self, arena: &'b [u8]) -> &'b [u8] {
+        self.inline.as_deref().unwrap_or_else(|| self.source.bytes(&self.own, arena))
+    }
+}
+
+/// See the head of this file.
+pub struct Batch {
+    arena: Vec<u8>,
+    filled: usize,
+    ranges: Vec<ArgRange>,
+    /// All requests, in the order in which they run.
+    pub requests: Vec<Parsed>,
+    /// The connections, in the same order.
+    pub pieces: Vec<Piece>,
+    scratch: Vec<ArgRange>,
+    spare: Vec<Vec<u8>>,
+    ahead: Ahead,
+}
+
+/// How far memory was fetched.
+#[derive(Default)]
+struct Ahead {
+    slots: usize,
+    buckets: usize,
+    records: usize,
+}
+
+/// Own buffers kept for reuse, and the largest of them.
+const SPARE_MAX: usize = 64;
+const SPARE_BYTES_MAX: usize = 64 * 1024;
+
+impl Batch {
+    /// A batch with room to read.
+    pub fn new() -> Batch {
+        Batch { arena: vec![0; ARENA], ..Batch::empty() }
+    }
+
+    /// A batch without room, to stand in its place while it runs.
+    pub const fn empty() -> Batch {
+        Batch {
+            arena: Vec::new(),
+            filled: 0,
+            ranges: Vec::new(),
+            requests: Vec::new(),
+            pieces: Vec::new(),
+            scratch: Vec::new(),
+            spare: Vec::new(),
+            ahead: Ahead { slots: 0, buckets: 0, records: 0 },
+        }
+    }
+
+    /// Whether it should run before more is read.
+    pub fn is_full(&self) -> bool {
+        self.requests.len() >= TURN_MAX || self.arena.len() - self.filled < ROOM_MIN
+    }
+
+    /// Reads from a connection and parses what came. The caller has seen that it is not full.
+    pub fn read(&mut self, server: &Server, client: &mut Client, token: u64) -> ReadOutcome {
+        let from = self.filled;
+        let until = self.arena.len().min(from + READ_MAX);
+        let Some(room) = self.arena.get_mut(from..until) else { return ReadOutcome::WouldBlock };
+        let outcome = client.stream.read(room);
+        if let ReadOutcome::Bytes(count) = outcome {
+            let bytes = from..from + count;
+            if client.input.is_empty() && !client.batched {
+                self.filled += count;
+                self.parse(server, client, token, Source::Arena(bytes));
+            } else {
+                client.input.extend_from_slice(self.arena.get(bytes).unwrap_or(&[]));
+                self.resume(server, client, token);
+            }
+        }
+        outcome
+    }
+
+    /// Parses what a connection has left.
+    pub fn resume(&mut self, server: &Server, client: &mut Client, token: u64) {
+        if !client.batched && !client.input.is_empty() {
+            self.parse(server, client, token, Source::Own);
+        }
+    }
+
+    fn parse(&mut self, server: &Server, client: &mut Client, token: u64, source: Source) {
+        if client.closing || client.waiting.is_some() || !client.takes_replies() {
+            if let Source::Arena(range) = source {
+                client.input.extend_from_slice(self.arena.get(range).unwrap_or(&[]));
+            }
+            return;
+        }
+        client.batched = true;
+        let own = match &source {
+            Source::Own => std::mem::take(&mut client.input),
+            Source::Arena(_) => Vec::new(),
+        };
+        let from = self.requests.len();
+        let mut piece = Piece {
+            token,
+            requests: from..from,
+            used: 0,
+            failure: None,
+            more: false,
+            source,
+            own,
+            inline: None,
+        };
+        let mut parser = std::mem::take(&mut client.parser);
+        self.parse_piece(server, client, &mut parser, &mut piece);
+        piece.requests.end = self.requests.len();
+        client.parser = parser;
+        self.pieces.push(piece);
+    }
+
+    fn parse_piece(
+        &mut self,
+        server: &Server,
+        client: &Client,
+        parser: &mut RequestParser,
+        piece: &mut Piece,
+    ) {
+        let limits =
+            RequestLimits { auth_required: !client.authenticated, ..RequestLimits::default() };
+        // The next request of a stranger is judged by what this one makes of him.
+        let limit = if client.authenticated { REQUESTS_MAX } else { 1 };
+        let from = self.requests.len();
+        while self.requests.len() - from < limit {
+            let input = piece.source.bytes(&piece.own, &self.arena);
+            let Some(rest) = input.get(piece.used..).filter(|rest| !rest.is_empty()) else {
+                return;
+            };
+            match parser.next(rest, &limits, &mut self.scratch) {
+                Ok(Step::Request { consumed }) => {
+                    let first = self.ranges.len();
+                    let moved = |range: &ArgRange| ArgRange {
+                        start: range.start + piece.used,
+                        end: range.end + piece.used,
+                    };
+                    self.ranges.extend(self.scratch.iter().map(moved));
+                    let args = self.ranges.get(first..).unwrap_or(&[]);
+                    piece.used += consumed;
+                    if !args.is_empty() {
+                        let parsed = recognise(server, client.db, input, args, first, piece.used);
+                        self.requests.push(parsed);
+                    }
+                }
+                Ok(Step::Inline { consumed }) => {
+                    if self.requests.len() > from {
+                        // Its words are the parser's own: it is run alone, next time.
+                        *parser = RequestParser::default();
+                        piece.more = true;
+                        return;
+                    }
+                    piece.used += consumed;
+                    if !self.scratch.is_empty() {
+                        let first = self.ranges.len();
+                        self.ranges.extend_from_slice(&self.scratch);
+                        let words = parser.inline_text().to_vec();
+                        let args = self.ranges.get(first..).unwrap_or(&[]);
+                        let parsed = recognise(server, client.db, &words, args, first, piece.used);
+                        self.requests.push(parsed);
+                        piece.inline = Some(words);
+                        piece.more = true;
+                        return;
+                    }
+                }
+                Ok(Step::Incomplete { .. }) => return,
+                Err(error) => {
+                    piece.failure = Some(error);
+                    return;
+                }
+            }
+        }
+        piece.more = true;
+    }
+
+    /// Fetches memory for the commands that run after the one with this number.
+    #[inline]
+    pub fn look_ahead(&mut self, server: &Server, running: usize) {
+        let keyspace = &server.keyspace;
+        let Batch { requests, ahead, .. } = self;
+        if requests.len() < 2 {
+            return;
+        }
+        let until = |distance: usize| (running + distance).min(requests.len());
+        while ahead.slots < until(SLOT_AHEAD) {
+            if let Some(Parsed { at: Some(at), db, .. }) = requests.get(ahead.slots) {
+                keyspace.prefetch_slot(*db, *at);
+            }
+            ahead.slots += 1;
+        }
+        while ahead.buckets < until(BUCKET_AHEAD) {
+            if let Some(Parsed { at: Some(at), db, .. }) = requests.get(ahead.buckets) {
+                keyspace.prefetch_bucket(*db, *at);
+            }
+            ahead.buckets += 1;
+        }
+        while ahead.records < until(RECORD_AHEAD) {
+            if let Some(Parsed { at: Some(at), db, .. }) = requests.get(ahead.records) {
+                keyspace.prefetch_record(*db, *at);
+            }
+            ahead.records += 1;
+        }
+    }
+
+    /// Gives `run` the arguments of a request.
+    #[inline]
+    pub fn with_args<R>(
+        &self,
+        piece: usize,
+        request: usize,
+        run: impl FnOnce(&Parsed, Args<'_>) -> R,
+    ) -> Option<R> {
+        const FEW: usize = 6;
+        let text = self.pieces.get(piece)?.text(&self.arena);
+        let parsed = self.requests.get(request)?;
+        let ranges = self.ranges.get(parsed.first..parsed.first + parsed.count)?;
+        if ranges.len() > FEW {
+            let args: SmallVec<[&[u8]; 16]> = ranges.iter().map(|range| range.of(text)).collect();
+            return Some(run(parsed, Args::new(&args)));
+        }
+        let mut args: [&[u8]; FEW] = [&[]; FEW];
+        for (arg, range) in args.iter_mut().zip(ranges) {
+            *arg = range.of(text);
+        }
+        Some(run(parsed, Args::new(args.get(..ranges.len())?)))
+    }
+
+    /// Gives a connection back what was not used of its input, of which the first `used` bytes ran.
+    pub fn give_back(&mut self, piece: usize, client: &mut Client, used: usize) {
+        client.batched = false;
+        let Some(piece) = self.pieces.get_mut(piece) else { return };
+        let mut own = std::mem::take(&mut piece.own);
+        match &piece.source {
+            Source::Own if used < own.len() => {
+                own.drain(..used);
+                client.input = own;
+            }
+            // An idle connection holds no buffer.
+            Source::Own => {
+                own.clear();
+                if own.capacity() <= SPARE_BYTES_MAX && self.spare.len() < SPARE_MAX {
+                    self.spare.push(own);
+                }
+            }
+            Source::Arena(range) => {
+                let rest = self.arena.get(range.start + used..range.end).unwrap_or(&[]);
+                if !rest.is_empty() {
+                    client.input = self.spare.pop().unwrap_or_default();
+                    client.input.extend_from_slice(rest);
+                }
+            }
+        }
+    }
+
+    /// Forgets everything: it has run.
+    pub fn clear(&mut self) {
+        self.filled = 0;
+        self.ranges.clear();
+        self.requests.clear();
+        self.pieces.clear();
+        self.ahead = Ahead::default();
+        if self.ranges.capacity() > 64 * TURN_MAX {
+            self.ranges = Vec::new();
+        }
+    }
+}
+
+/// Finds the command of a request, and where its key is.
+#[inline]
+fn recognise(
+    server: &Server,
+    db: DbIndex,
+    text: &[u8],
+    args: &[ArgRange],
+    first: usize,
+    end: usize,
+) -> Parsed {
+    let name = args.first().map_or(&b""[..], |range| range.of(text));
+    let entry = server.registry.find(name);
+    let at = match (&entry, args.get(1)) {
+        (Some(entry), Some(key)) if entry.one_key => Some(server.keyspace.locate(key.of(text))),
+        _ => None,
+    };
+    Parsed { entry, at, db, first, count: args.len(), end }
+}

@@ -1,0 +1,159 @@
+//! Running a turn's requests in order, and what becomes of their connections. It knows no command.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use larder_commands::Args;
+use larder_protocol::reply::Reply;
+use larder_protocol::request::RequestParser;
+use parking_lot::MutexGuard;
+
+use super::batch::{Batch, Parsed};
+use super::{INPUT_MAX, Worker, WorkerState};
+use crate::client::Client;
+use crate::clock::Ticks;
+use crate::dispatch::{Turn, Verdict};
+
+impl Worker {
+    /// Runs everything that was parsed.
+    pub(super) fn execute(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
+        if self.batch.pieces.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::replace(&mut self.batch, Batch::empty());
+        self.clock = Ticks::now();
+        for piece in 0..batch.pieces.len() {
+            self.run_piece(state, &mut batch, piece);
+        }
+        batch.clear();
+        self.batch = batch;
+    }
+
+    /// Runs what one connection has sent, until something stops it.
+    fn run_piece(
+        &mut self,
+        state: &mut MutexGuard<'_, WorkerState>,
+        batch: &mut Batch,
+        number: usize,
+    ) {
+        let Some(piece) = batch.pieces.get(number) else { return };
+        let (token, requests) = (piece.token, piece.requests.clone());
+        let (mut used, failure, mut more) = (piece.used, piece.failure, piece.more);
+        // It may have been closed by a command of another connection.
+        let Some(mut client) = state.take(token) else { return };
+        if client.out.capacity() == 0 {
+            client.out = self.spare_out.pop().unwrap_or_default();
+        }
+        let mut held = false;
+        let mut done = requests.start;
+        while done < requests.end {
+            batch.look_ahead(&self.server, done);
+            let ran = batch.with_args(number, done, |parsed, args| {
+                self.run_one(state, &mut client, token, parsed, args)
+            });
+            if ran != Some(true) {
+                held = true;
+                break;
+            }
+            done += 1;
+            if client.closing || client.waiting.is_some() || !client.takes_replies() {
+                break;
+            }
+        }
+        let stopped = done < requests.end;
+        if stopped {
+            // What follows is parsed again later.
+            more = true;
+            used = match done.checked_sub(1) {
+                Some(last) if last >= requests.start => {
+                    batch.requests.get(last).map_or(0, |parsed| parsed.end)
+                }
+                _ => 0,
+            };
+            client.parser = RequestParser::default();
+        } else if let Some(error) = failure {
+            Reply::new(&mut client.out, client.version).error_bytes(&error.reply_text());
+            client.closing = true;
+        }
+        batch.give_back(number, &mut client, used);
+        if let Some(waiter) = &client.waiting {
+            self.timers.start(waiter, token);
+        } else if held {
+            client.pending = true;
+            self.paused.push(token);
+        } else if more && !client.input.is_empty() && !client.closing && client.takes_replies() {
+            client.pending = true;
+            self.again.push(token);
+        }
+        let full = client.input.len() > INPUT_MAX;
+        state.put_back(token, client);
+        if full {
+            state.stats.dropped += 1;
+            self.close(state, token);
+        } else {
+            self.dirty.push(token);
+        }
+    }
+
+    /// Runs one request; false if a pause holds it back.
+    #[inline]
+    fn run_one(
+        &mut self,
+        state: &mut MutexGuard<'_, WorkerState>,
+        client: &mut Client,
+        token: u64,
+        parsed: &Parsed,
+        args: Args<'_>,
+    ) -> bool {
+        if self.server.paused.load(Ordering::Relaxed) && self.server.holds(client, args, self.now) {
+            return false;
+        }
+        let WorkerState { stats, commands, .. } = &mut **state;
+        let mut turn = Turn {
+            server: &self.server,
+            worker: self.number,
+            now: self.now,
+            rng: &mut self.rng,
+            stats,
+            commands,
+            ready: &mut self.ready,
+            clock: &mut self.clock,
+        };
+        let verdict = turn.run(client, token, parsed.entry, args, parsed.at);
+        if verdict == Verdict::NeedsExclusive {
+            self.run_exclusive(state, client, token, args);
+        }
+        true
+    }
+
+    /// Lets everybody leave their batch, runs one command, and goes on.
+    #[cold]
+    fn run_exclusive(
+        &mut self,
+        state: &mut MutexGuard<'_, WorkerState>,
+        client: &mut Client,
+        token: u64,
+        args: Args<'_>,
+    ) {
+        let server = Arc::clone(&self.server);
+        let mut stats = std::mem::take(&mut state.stats);
+        let mut commands = std::mem::take(&mut state.commands);
+        MutexGuard::unlocked(state, || {
+            server.exclusively(|others| {
+                let mut turn = Turn {
+                    server: &server,
+                    worker: self.number,
+                    now: self.now,
+                    rng: &mut self.rng,
+                    stats: &mut stats,
+                    commands: &mut commands,
+                    ready: &mut self.ready,
+                    clock: &mut self.clock,
+                };
+                turn.run_exclusive(client, token, args, others);
+            });
+        });
+        state.stats.add(&stats);
+        state.commands = commands;
+    }
+}

@@ -1,0 +1,94 @@
+//! A worker's connections by position, and its counters: what the exclusive section may see of it. It knows
+//! no socket events.
+
+use crate::client::Client;
+use crate::observe::pulse::Pulse;
+use crate::stats::{CommandStats, Stats};
+
+/// The state that the exclusive section may see; everything else of a worker is its thread's own.
+#[derive(Default)]
+pub struct WorkerState {
+    /// Connections by position; the high half of a token is the generation.
+    pub clients: Vec<Seat>,
+    /// Free positions.
+    free: Vec<usize>,
+    /// Counters.
+    pub stats: Stats,
+    /// Counters per command, by the registry's numbers.
+    pub commands: Vec<CommandStats>,
+    /// The recent past.
+    pub pulse: Pulse,
+}
+
+/// One position of the connection table.
+#[derive(Default)]
+pub struct Seat {
+    generation: u32,
+    /// Who sits here.
+    pub client: Option<Box<Client>>,
+}
+
+impl Seat {
+    /// Which tenant of this position it is.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+}
+
+impl WorkerState {
+    pub(super) fn seat(&mut self, client: Client) -> u64 {
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.clients.push(Seat::default());
+            self.clients.len() - 1
+        });
+        let Some(seat) = self.clients.get_mut(at) else { return 0 };
+        seat.generation = seat.generation.wrapping_add(1) & 0x7fff_ffff;
+        seat.client = Some(Box::new(client));
+        u64::from(seat.generation) << 32 | at as u64
+    }
+
+    fn index(&self, token: u64) -> Option<usize> {
+        let at = usize::try_from(token & u64::from(u32::MAX)).ok()?;
+        let seat = self.clients.get(at)?;
+        (u64::from(seat.generation) == token >> 32 && seat.client.is_some()).then_some(at)
+    }
+
+    /// The connection with this token, unless it is gone.
+    pub fn client(&mut self, token: u64) -> Option<&mut Client> {
+        find(&mut self.clients, token)
+    }
+
+    pub(super) fn take(&mut self, token: u64) -> Option<Box<Client>> {
+        let at = self.index(token)?;
+        self.clients.get_mut(at)?.client.take()
+    }
+
+    pub(super) fn put_back(&mut self, token: u64, client: Box<Client>) {
+        let at = usize::try_from(token & u64::from(u32::MAX)).unwrap_or(usize::MAX);
+        if let Some(seat) = self.clients.get_mut(at) {
+            seat.client = Some(client);
+        }
+    }
+
+    pub(super) fn remove(&mut self, token: u64) -> Option<Box<Client>> {
+        let at = self.index(token)?;
+        self.free.push(at);
+        self.clients.get_mut(at)?.client.take()
+    }
+
+    pub(super) fn tokens(&self) -> Vec<u64> {
+        let seats = self.clients.iter().enumerate().filter(|(_, seat)| seat.client.is_some());
+        seats.map(|(at, seat)| u64::from(seat.generation) << 32 | at as u64).collect()
+    }
+}
+
+/// The connection with this token, borrowed apart from the counters.
+#[inline]
+pub(super) fn find(seats: &mut [Seat], token: u64) -> Option<&mut Client> {
+    let at = usize::try_from(token & u64::from(u32::MAX)).ok()?;
+    let seat = seats.get_mut(at)?;
+    if u64::from(seat.generation) != token >> 32 {
+        return None;
+    }
+    seat.client.as_deref_mut()
+}

@@ -1,0 +1,157 @@
+//! What a worker does by the clock: waits that are over, pauses that end, idle connections, expired keys.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use larder_base::time::Millis;
+use larder_net::Interest;
+use larder_protocol::reply::Reply;
+use larder_store::DbIndex;
+use larder_store::expiry::Due;
+use parking_lot::MutexGuard;
+
+use super::{Worker, WorkerState};
+use crate::blocking::Waiter;
+use crate::dispatch;
+use crate::stats::Stats;
+
+/// The deadlines of clients that wait, earliest first. It holds one entry for each that waits, no more.
+#[derive(Default)]
+pub struct Timers(BTreeSet<(Millis, u64)>);
+
+impl Timers {
+    /// A connection waits.
+    pub fn start(&mut self, waiter: &Waiter, token: u64) {
+        if let Some(when) = waiter.deadline {
+            self.0.insert((when, token));
+        }
+    }
+
+    /// It does no longer.
+    pub fn cancel(&mut self, waiter: &Waiter, token: u64) {
+        if let Some(when) = waiter.deadline {
+            self.0.remove(&(when, token));
+        }
+    }
+
+    fn next(&self) -> Option<(Millis, u64)> {
+        self.0.first().copied()
+    }
+}
+
+impl Worker {
+    /// How long nothing is due but the tick.
+    pub(super) fn until_deadline(&self) -> Duration {
+        let mut next = self.timers.next().map(|(when, _)| when);
+        if !self.paused.is_empty()
+            && let Some((until, _)) = *self.server.pause.lock()
+        {
+            next = Some(next.map_or(until, |when| when.min(until)));
+        }
+        let Some(when) = next else { return Duration::MAX };
+        let left = when.since(crate::shared::now());
+        Duration::from_millis(u64::try_from(left).unwrap_or(0))
+    }
+
+    /// Ends the waits whose time is over, and looks at held connections when a pause has ended.
+    pub(super) fn on_deadlines(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
+        while let Some((when, token)) = self.timers.next()
+            && when <= self.now
+        {
+            self.timers.0.pop_first();
+            let Some(client) = state.client(token) else { continue };
+            // Whoever ended the wait before has sent a letter.
+            if let Some(waiter) = &client.waiting
+                && waiter.end()
+            {
+                self.server.blocked.remove(waiter);
+                client.waiting = None;
+                Reply::new(&mut client.out, client.version).null_array();
+                self.dirty.push(token);
+                self.again.push(token);
+            }
+        }
+        if !self.paused.is_empty() {
+            let pause = *self.server.pause.lock();
+            if pause.is_none_or(|(until, _)| until <= self.now) {
+                self.again.append(&mut self.paused);
+            }
+        }
+    }
+
+    /// What is due ten times a second: idle connections, expired keys.
+    pub(super) fn tick(&mut self, state: &mut MutexGuard<'_, WorkerState>) -> io::Result<()> {
+        self.load.judge();
+        if self.accept_again.is_some_and(|when| when <= Instant::now()) {
+            self.accept_again = None;
+            self.watch_listeners(Interest::Read)?;
+        }
+        let idle_ms =
+            i64::try_from(self.server.options.read().timeout_s * 1000).unwrap_or(i64::MAX);
+        if idle_ms > 0 {
+            for token in state.tokens() {
+                if let Some(client) = state.client(token)
+                    && client.waiting.is_none()
+                    && client.subscription_count() == 0
+                    && self.now.since(client.active) > idle_ms
+                {
+                    self.close(state, token);
+                }
+            }
+        }
+        // A pause may have been weakened: they look again, and wait on if it holds them still.
+        self.again.append(&mut self.paused);
+        if self.server.sweeping.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            self.sweep(state);
+            let took = begun.elapsed();
+            state.stats.sweep_usec += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+            let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+            self.server.latency.note("expire-cycle", took, self.now);
+        }
+        self.beat(state);
+        Ok(())
+    }
+
+    /// Notes the recent past, for those who ask.
+    fn beat(&self, state: &mut MutexGuard<'_, WorkerState>) {
+        let mut buffers = [0; 2];
+        for client in state.clients.iter().filter_map(|seat| seat.client.as_deref()) {
+            let [input, output] = &mut buffers;
+            *input = (*input).max(client.input.len());
+            *output = (*output).max(client.out.len());
+        }
+        let Stats { commands, bytes_in, bytes_out, .. } = state.stats;
+        state.pulse.beat(Instant::now(), [commands, bytes_in, bytes_out], buffers);
+        if self.number == 0 {
+            self.server.note_memory();
+        }
+    }
+
+    /// Deletes the keys that became due since the last sweep, in this worker's share of the slots.
+    fn sweep(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
+        let due = Due::between(self.swept, self.now);
+        self.swept = self.now;
+        let server = Arc::clone(&self.server);
+        let count = u16::try_from(server.workers.len()).unwrap_or(1).max(1);
+        let mine = u16::try_from(self.number).unwrap_or(0);
+        for db in 0..server.keyspace.databases() {
+            let db = DbIndex(u8::try_from(db).unwrap_or(0));
+            if server.keyspace.volatile_len(db) == 0 {
+                continue;
+            }
+            for slot in server.keyspace.occupied_slots(db) {
+                if slot % count != mine {
+                    continue;
+                }
+                let mut view = server.keyspace.view_slot(&server.settings, db, slot, self.now);
+                view.sweep(slot, &due);
+                state.stats.expired += view.tally.expired;
+                dispatch::settle(&server, &mut view, 0, &mut self.ready);
+            }
+        }
+    }
+}

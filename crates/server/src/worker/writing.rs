@@ -1,0 +1,65 @@
+//! What leaves: every connection that has something to send is written once a turn. The one place where
+//! output becomes sendable.
+
+use larder_net::{Interest, Token, WriteOutcome};
+use parking_lot::MutexGuard;
+
+use super::{Worker, WorkerState, seats};
+
+/// Buffers larger than this are given back when empty.
+const KEEP_BUFFER: usize = 64 * 1024;
+/// Empty buffers kept for reuse.
+const SPARE_MAX: usize = 64;
+
+impl Worker {
+    /// Writes every connection that has something to send, once.
+    pub(super) fn flush(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for token in dirty.drain(..) {
+            self.write(state, token);
+        }
+        self.dirty = dirty;
+    }
+
+    fn write(&mut self, state: &mut MutexGuard<'_, WorkerState>, token: u64) {
+        let WorkerState { clients, stats, .. } = &mut **state;
+        let Some(client) = seats::find(clients, token) else { return };
+        if !client.out.is_empty() {
+            match client.stream.write(&client.out) {
+                WriteOutcome::Bytes(count) => {
+                    stats.bytes_out += count as u64;
+                    stats.writes += 1;
+                    if count == client.out.len() {
+                        client.out.clear();
+                        let spare = std::mem::take(&mut client.out);
+                        if spare.capacity() <= KEEP_BUFFER && self.spare_out.len() < SPARE_MAX {
+                            self.spare_out.push(spare);
+                        }
+                    } else {
+                        client.out.drain(..count);
+                    }
+                }
+                WriteOutcome::Failed(_) => return self.close(state, token),
+            }
+        }
+        let wanted = match (client.out.is_empty(), client.takes_replies()) {
+            (true, _) => Interest::Read,
+            (false, true) => Interest::Both,
+            // It is read again once it has taken its replies.
+            (false, false) => Interest::Write,
+        };
+        if wanted != client.interest {
+            client.interest = wanted;
+            if self.reactor.modify(&client.stream, Token(token), wanted).is_err() {
+                return self.close(state, token);
+            }
+            if wanted == Interest::Read && !client.input.is_empty() && !client.pending {
+                client.pending = true;
+                self.again.push(token);
+            }
+        }
+        if client.closing && client.out.is_empty() {
+            self.close(state, token);
+        }
+    }
+}
