@@ -17,6 +17,7 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod lcs;
 pub mod list;
+mod pops;
 pub mod set;
 pub mod sort;
 pub mod sorted_set;

@@ -8,40 +8,69 @@ use larder_store::{EventClass, Kind};
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::support::{at_least_one, bulk, index_in, positive, rank_range, timeout, wait};
+use crate::pops::{self, Ends, taken};
+use crate::support::{bulk, index_in, positive, rank_range, timeout, wait};
 
 mod rows;
 
 pub use rows::COMMANDS;
 
-trait EndExt: Sized {
-    fn parse(args: Args<'_>, at: usize) -> Result<Self, Fault>;
-    fn push_event(self) -> &'static str;
-    fn pop_event(self) -> &'static str;
+fn parse_end(args: Args<'_>, at: usize) -> Result<End, Fault> {
+    if args.is(at, "LEFT") {
+        Ok(End::Front)
+    } else if args.is(at, "RIGHT") {
+        Ok(End::Back)
+    } else {
+        Err(Fault::SYNTAX)
+    }
 }
 
-impl EndExt for End {
-    fn parse(args: Args<'_>, at: usize) -> Result<End, Fault> {
-        if args.is(at, "LEFT") {
-            Ok(End::Front)
-        } else if args.is(at, "RIGHT") {
-            Ok(End::Back)
-        } else {
-            Err(Fault::SYNTAX)
-        }
+fn push_event(end: End) -> &'static str {
+    match end {
+        End::Front => "lpush",
+        End::Back => "rpush",
+    }
+}
+
+impl Ends for List {
+    type End = End;
+    const CLASS: EventClass = EventClass::List;
+    const PARTS: usize = 2;
+
+    fn end(args: Args<'_>, at: usize) -> Result<End, Fault> {
+        parse_end(args, at)
     }
 
-    fn push_event(self) -> &'static str {
-        match self {
-            End::Front => "lpush",
-            End::Back => "rpush",
-        }
-    }
-
-    fn pop_event(self) -> &'static str {
-        match self {
+    fn command(end: End) -> &'static str {
+        match end {
             End::Front => "lpop",
             End::Back => "rpop",
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn take(
+        &mut self,
+        reply: &mut Reply<'_>,
+        end: End,
+        count: usize,
+        _: bool,
+        limits: &Thresholds,
+    ) {
+        let len = self.len();
+        let count = count.min(len);
+        match end {
+            End::Front => {
+                self.iter().take(count).for_each(|text| bulk(reply, text));
+                self.trim(count, len - count, limits);
+            }
+            End::Back => {
+                self.iter_back_from(len).take(count).for_each(|text| bulk(reply, text));
+                self.trim(0, len - count, limits);
+            }
         }
     }
 }
@@ -66,7 +95,7 @@ fn push(ctx: &mut Context<'_>, args: Args<'_>, end: End, create: bool) -> Result
         list.push(element, end, limits);
     }
     ctx.reply.count(list.len());
-    ctx.keys.signal(key, EventClass::List, end.push_event());
+    ctx.keys.signal(key, EventClass::List, push_event(end));
     Ok(Outcome::Done)
 }
 
@@ -231,27 +260,6 @@ fn lpos(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 
 // ---- taking ----
 
-/// Writes `count` elements (at most as many as there are) from an end and removes them.
-fn take(reply: &mut Reply<'_>, list: &mut List, end: End, count: usize, limits: &Thresholds) {
-    let len = list.len();
-    let count = count.min(len);
-    match end {
-        End::Front => {
-            list.iter().take(count).for_each(|text| bulk(reply, text));
-            list.trim(count, len - count, limits);
-        }
-        End::Back => {
-            list.iter_back_from(len).take(count).for_each(|text| bulk(reply, text));
-            list.trim(0, len - count, limits);
-        }
-    }
-}
-
-fn taken(ctx: &mut Context<'_>, key: &[u8], end: End) {
-    ctx.keys.signal(key, EventClass::List, end.pop_event());
-    ctx.keys.remove_if_empty(key);
-}
-
 fn pop(ctx: &mut Context<'_>, args: Args<'_>, end: End, name: &str) -> Result<Outcome, Fault> {
     let limits = &ctx.settings.thresholds;
     if args.len() > 3 {
@@ -272,8 +280,8 @@ fn pop(ctx: &mut Context<'_>, args: Args<'_>, end: End, name: &str) -> Result<Ou
             return Ok(Outcome::Done);
         }
     }
-    take(&mut ctx.reply, list, end, count.unwrap_or(1), limits);
-    taken(ctx, key, end);
+    list.take(&mut ctx.reply, end, count.unwrap_or(1), false, limits);
+    taken::<List>(ctx, key, end);
     Ok(Outcome::Done)
 }
 
@@ -341,14 +349,14 @@ fn shift(
     let taken_out = ctx.keys.write::<List>(source)?.and_then(|list| list.pop(from, limits));
     let Some(element) = taken_out else { return Ok(false) };
     ctx.keys.write_or_create::<List>(destination)?.push(&element, to, limits);
-    ctx.keys.signal(destination, EventClass::List, to.push_event());
-    taken(ctx, source, from);
+    ctx.keys.signal(destination, EventClass::List, push_event(to));
+    taken::<List>(ctx, source, from);
     ctx.reply.bulk(&element);
     Ok(true)
 }
 
 fn lmove(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let (from, to) = (End::parse(args, 3)?, End::parse(args, 4)?);
+    let (from, to) = (parse_end(args, 3)?, parse_end(args, 4)?);
     if !shift(ctx, args.at(1), args.at(2), from, to)? {
         ctx.reply.null();
     }
@@ -381,7 +389,7 @@ fn shift_or_wait(
 }
 
 fn blmove(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let (from, to) = (End::parse(args, 3)?, End::parse(args, 4)?);
+    let (from, to) = (parse_end(args, 3)?, parse_end(args, 4)?);
     let timeout_ms = timeout(args, 5)?;
     let outcome = shift_or_wait(ctx, args, from, to, timeout_ms)?;
     ctx.effects.instead_if_changed(&[b"LMOVE", args.at(1), args.at(2), args.at(3), args.at(4)]);
@@ -397,115 +405,12 @@ fn brpoplpush(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 
 // ---- taking from the first of several ----
 
-/// How many elements are in the list at a key; a waiting command is blind to keys of other types.
-fn ready(ctx: &mut Context<'_>, key: &[u8]) -> Result<usize, Fault> {
-    match ctx.keys.peek::<List>(key) {
-        Ok(list) => Ok(list.map_or(0, List::len)),
-        Err(_) if ctx.retry => Ok(0),
-        Err(wrong) => Err(wrong.into()),
-    }
-}
-
-/// A copy takes from the list that was found, without waiting.
-fn repeat_pop(ctx: &mut Context<'_>, key: &[u8], end: End, count: Option<usize>) {
-    if ctx.effects.are_wanted() {
-        let name: &[u8] = if end == End::Front { b"LPOP" } else { b"RPOP" };
-        match count {
-            Some(count) => ctx.effects.instead(&[name, key, count.to_string().as_bytes()]),
-            None => ctx.effects.instead(&[name, key]),
-        }
-    }
-}
-
-fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: End) -> Result<Outcome, Fault> {
-    let limits = &ctx.settings.thresholds;
-    let last = args.len() - 1;
-    let timeout_ms = timeout(args, last)?;
-    for key in args.span(1, last - 1) {
-        if ready(ctx, key)? == 0 {
-            continue;
-        }
-        if let Some(list) = ctx.keys.write::<List>(key)? {
-            ctx.reply.array(2);
-            ctx.reply.bulk(key);
-            take(&mut ctx.reply, list, end, 1, limits);
-            taken(ctx, key, end);
-            repeat_pop(ctx, key, end, None);
-            return Ok(Outcome::Done);
-        }
-    }
-    Ok(wait(ctx, 1..last, Kind::List, timeout_ms))
-}
-
 fn blpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    blocking_pop(ctx, args, End::Front)
+    pops::blocking_pop::<List>(ctx, args, End::Front)
 }
 
 fn brpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    blocking_pop(ctx, args, End::Back)
-}
-
-/// `numkeys key [key ...] <LEFT | RIGHT> [COUNT count]` from a position on.
-fn parse_mpop(args: Args<'_>, at: usize) -> Result<(std::ops::Range<usize>, End, usize), Fault> {
-    let keys = at_least_one(args, at, "ERR numkeys should be greater than 0")?;
-    let after = at.saturating_add(1).saturating_add(keys);
-    if after >= args.len() {
-        return Err(Fault::SYNTAX);
-    }
-    let end = End::parse(args, after)?;
-    let mut count = None;
-    let mut next = after + 1;
-    while next < args.len() {
-        if count.is_some() || !args.is(next, "COUNT") || next + 1 >= args.len() {
-            return Err(Fault::SYNTAX);
-        }
-        count = Some(at_least_one(args, next + 1, "ERR count should be greater than 0")?);
-        next += 2;
-    }
-    Ok((at + 1..after, end, count.unwrap_or(1)))
-}
-
-fn pop_first(
-    ctx: &mut Context<'_>,
-    args: Args<'_>,
-    keys: std::ops::Range<usize>,
-    end: End,
-    count: usize,
-) -> Result<bool, Fault> {
-    let limits = &ctx.settings.thresholds;
-    for key in args.span(keys.start, keys.len()) {
-        if ready(ctx, key)? == 0 {
-            continue;
-        }
-        if let Some(list) = ctx.keys.write::<List>(key)? {
-            ctx.reply.array(2);
-            ctx.reply.bulk(key);
-            let count = count.min(list.len());
-            ctx.reply.array(count);
-            take(&mut ctx.reply, list, end, count, limits);
-            taken(ctx, key, end);
-            repeat_pop(ctx, key, end, Some(count));
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn lmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let (keys, end, count) = parse_mpop(args, 1)?;
-    if !pop_first(ctx, args, keys, end, count)? {
-        ctx.reply.null_array();
-    }
-    Ok(Outcome::Done)
-}
-
-fn blmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let timeout_ms = timeout(args, 1)?;
-    let (keys, end, count) = parse_mpop(args, 2)?;
-    if pop_first(ctx, args, keys.clone(), end, count)? {
-        return Ok(Outcome::Done);
-    }
-    Ok(wait(ctx, keys, Kind::List, timeout_ms))
+    pops::blocking_pop::<List>(ctx, args, End::Back)
 }
 
 #[cfg(test)]

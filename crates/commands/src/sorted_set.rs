@@ -3,15 +3,14 @@
 
 use larder_base::number;
 use larder_protocol::reply::Reply;
-use larder_store::value::SortedSet;
-use larder_store::{EventClass, Kind, Text};
+use larder_store::value::{SortedSet, Thresholds};
+use larder_store::{EventClass, Text};
 
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::support::{
-    DRAW_MAX, ScanOptions, at_least_one, bulk, positive, timeout, wait, write_scan,
-};
+use crate::pops::{self, Ends, taken};
+use crate::support::{DRAW_MAX, ScanOptions, bulk, positive, write_scan};
 
 mod combine;
 pub(crate) mod ranges;
@@ -236,33 +235,56 @@ fn zrevrank(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 
 /// An end of the order.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Least {
+pub(crate) enum Least {
     Min,
     Max,
 }
 
-impl Least {
-    fn event(self) -> &'static str {
-        if self == Least::Min { "zpopmin" } else { "zpopmax" }
-    }
-}
+impl Ends for SortedSet {
+    type End = Least;
+    const CLASS: EventClass = EventClass::SortedSet;
+    const PARTS: usize = 3;
 
-/// Writes up to `count` members from an end and removes them.
-fn take(reply: &mut Reply<'_>, sorted: &mut SortedSet, end: Least, count: usize, nested: bool) {
-    let len = sorted.len();
-    let count = count.min(len);
-    let ranks = if end == Least::Min { 0..count } else { len - count..len };
-    let found = sorted.range(ranks.clone());
-    match end {
-        Least::Min => found.for_each(|(member, score)| pair(reply, member, score, nested)),
-        Least::Max => found.rev().for_each(|(member, score)| pair(reply, member, score, nested)),
+    fn end(args: Args<'_>, at: usize) -> Result<Least, Fault> {
+        if args.is(at, "MIN") {
+            Ok(Least::Min)
+        } else if args.is(at, "MAX") {
+            Ok(Least::Max)
+        } else {
+            Err(Fault::SYNTAX)
+        }
     }
-    sorted.remove_range(ranks);
-}
 
-fn taken(ctx: &mut Context<'_>, key: &[u8], end: Least) {
-    ctx.keys.signal(key, EventClass::SortedSet, end.event());
-    ctx.keys.remove_if_empty(key);
+    fn command(end: Least) -> &'static str {
+        match end {
+            Least::Min => "zpopmin",
+            Least::Max => "zpopmax",
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.len()
+    }
+
+    fn take(
+        &mut self,
+        reply: &mut Reply<'_>,
+        end: Least,
+        count: usize,
+        nested: bool,
+        _: &Thresholds,
+    ) {
+        let len = self.len();
+        let count = count.min(len);
+        let ranks = if end == Least::Min { 0..count } else { len - count..len };
+        let found = self.range(ranks.clone());
+        let show = |(member, score)| pair(reply, member, score, nested);
+        match end {
+            Least::Min => found.for_each(show),
+            Least::Max => found.rev().for_each(show),
+        }
+        self.remove_range(ranks);
+    }
 }
 
 fn pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Outcome, Fault> {
@@ -279,8 +301,8 @@ fn pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Outcome, Fau
     let nested = count.is_some() && ctx.reply.is_resp3();
     ctx.reply.array(if nested { wanted } else { wanted * 2 });
     if wanted > 0 {
-        take(&mut ctx.reply, sorted, end, wanted, nested);
-        taken(ctx, key, end);
+        sorted.take(&mut ctx.reply, end, wanted, nested, &ctx.settings.thresholds);
+        taken::<SortedSet>(ctx, key, end);
     }
     Ok(Outcome::Done)
 }
@@ -293,116 +315,12 @@ fn zpopmax(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     pop(ctx, args, Least::Max)
 }
 
-/// Whether there is something at a key; a waiting command is blind to keys of other types.
-fn ready(ctx: &mut Context<'_>, key: &[u8]) -> Result<bool, Fault> {
-    match ctx.keys.peek::<SortedSet>(key) {
-        Ok(sorted) => Ok(sorted.is_some_and(|sorted| !sorted.is_empty())),
-        Err(_) if ctx.retry => Ok(false),
-        Err(wrong) => Err(wrong.into()),
-    }
-}
-
-/// A copy takes from the set that was found, without waiting.
-fn repeat_pop(ctx: &mut Context<'_>, key: &[u8], end: Least, count: Option<usize>) {
-    if ctx.effects.are_wanted() {
-        let name: &[u8] = if end == Least::Min { b"ZPOPMIN" } else { b"ZPOPMAX" };
-        match count {
-            Some(count) => ctx.effects.instead(&[name, key, count.to_string().as_bytes()]),
-            None => ctx.effects.instead(&[name, key]),
-        }
-    }
-}
-
-fn blocking_pop(ctx: &mut Context<'_>, args: Args<'_>, end: Least) -> Result<Outcome, Fault> {
-    let last = args.len() - 1;
-    let timeout_ms = timeout(args, last)?;
-    for key in args.span(1, last - 1) {
-        if !ready(ctx, key)? {
-            continue;
-        }
-        if let Some(sorted) = ctx.keys.write::<SortedSet>(key)? {
-            ctx.reply.array(3);
-            ctx.reply.bulk(key);
-            take(&mut ctx.reply, sorted, end, 1, false);
-            taken(ctx, key, end);
-            repeat_pop(ctx, key, end, None);
-            return Ok(Outcome::Done);
-        }
-    }
-    Ok(wait(ctx, 1..last, Kind::SortedSet, timeout_ms))
-}
-
 fn bzpopmin(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    blocking_pop(ctx, args, Least::Min)
+    pops::blocking_pop::<SortedSet>(ctx, args, Least::Min)
 }
 
 fn bzpopmax(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    blocking_pop(ctx, args, Least::Max)
-}
-
-/// `numkeys key [key ...] <MIN | MAX> [COUNT count]` from a position on.
-fn parse_mpop(args: Args<'_>, at: usize) -> Result<(std::ops::Range<usize>, Least, usize), Fault> {
-    let keys = at_least_one(args, at, "ERR numkeys should be greater than 0")?;
-    let after = at.saturating_add(1).saturating_add(keys);
-    let end = if args.is(after, "MIN") {
-        Least::Min
-    } else if args.is(after, "MAX") {
-        Least::Max
-    } else {
-        return Err(Fault::SYNTAX);
-    };
-    let mut count = None;
-    let mut next = after + 1;
-    while next < args.len() {
-        if count.is_some() || !args.is(next, "COUNT") || next + 1 >= args.len() {
-            return Err(Fault::SYNTAX);
-        }
-        count = Some(at_least_one(args, next + 1, "ERR count should be greater than 0")?);
-        next += 2;
-    }
-    Ok((at + 1..after, end, count.unwrap_or(1)))
-}
-
-fn pop_first(
-    ctx: &mut Context<'_>,
-    args: Args<'_>,
-    keys: std::ops::Range<usize>,
-    end: Least,
-    count: usize,
-) -> Result<bool, Fault> {
-    for key in args.span(keys.start, keys.len()) {
-        if !ready(ctx, key)? {
-            continue;
-        }
-        if let Some(sorted) = ctx.keys.write::<SortedSet>(key)? {
-            ctx.reply.array(2);
-            ctx.reply.bulk(key);
-            let count = count.min(sorted.len());
-            ctx.reply.array(count);
-            take(&mut ctx.reply, sorted, end, count, true);
-            taken(ctx, key, end);
-            repeat_pop(ctx, key, end, Some(count));
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-fn zmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let (keys, end, count) = parse_mpop(args, 1)?;
-    if !pop_first(ctx, args, keys, end, count)? {
-        ctx.reply.null_array();
-    }
-    Ok(Outcome::Done)
-}
-
-fn bzmpop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let timeout_ms = timeout(args, 1)?;
-    let (keys, end, count) = parse_mpop(args, 2)?;
-    if pop_first(ctx, args, keys.clone(), end, count)? {
-        return Ok(Outcome::Done);
-    }
-    Ok(wait(ctx, keys, Kind::SortedSet, timeout_ms))
+    pops::blocking_pop::<SortedSet>(ctx, args, Least::Max)
 }
 
 // ---- at random, and all ----

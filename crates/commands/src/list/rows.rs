@@ -1,5 +1,8 @@
 //! The rows of the lists' commands.
 
+use larder_store::value::List;
+
+use crate::pops;
 use crate::support::{Family, READ_ONE};
 use crate::table::{Command, Flags, Group, KeySpec};
 
@@ -38,7 +41,7 @@ pub const COMMANDS: &[Command] = &[
             "timeout numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
             "Takes elements from the first list that has any; waits if none has.",
         ),
-        super::blmpop,
+        pops::blocking_pop_many::<List>,
     ),
     LIST.row(
         "blpop",
@@ -133,7 +136,7 @@ pub const COMMANDS: &[Command] = &[
             "numkeys key [key ...] <LEFT | RIGHT> [COUNT count]",
             "Takes elements from the first list that has any.",
         ),
-        super::lmpop,
+        pops::pop_many::<List>,
     ),
     LIST.row(
         "lpop",

@@ -1,6 +1,9 @@
 //! The rows of the sorted sets' commands.
 
+use larder_store::value::SortedSet;
+
 use super::{combine, ranges};
+use crate::pops;
 use crate::support::{Family, READ_ONE};
 use crate::table::{Command, Flags, Group, KeySpec};
 
@@ -41,7 +44,7 @@ pub const COMMANDS: &[Command] = &[
             "timeout numkeys key [key ...] <MIN | MAX> [COUNT count]",
             "Takes members from an end of the first sorted set that has any; waits if none has.",
         ),
-        super::bzmpop,
+        pops::blocking_pop_many::<SortedSet>,
     ),
     SORTED_SET.row(
         "bzpopmax",
@@ -195,7 +198,7 @@ pub const COMMANDS: &[Command] = &[
             "numkeys key [key ...] <MIN | MAX> [COUNT count]",
             "Takes members from an end of the first sorted set that has any.",
         ),
-        super::zmpop,
+        pops::pop_many::<SortedSet>,
     ),
     SORTED_SET.row(
         "zmscore",
