@@ -17,6 +17,8 @@ pub mod hash;
 pub mod hyperloglog;
 pub mod lcs;
 pub mod list;
+#[cfg(test)]
+mod models;
 mod pops;
 pub mod set;
 pub mod sort;
