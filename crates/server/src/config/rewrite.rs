@@ -24,7 +24,8 @@ pub fn rewrite(old: &str, config: &Config) -> String {
     let mut signed = false;
     for line in old.lines() {
         let text = line.trim();
-        let mut kept = line.to_owned();
+        // Ends of lines become our own, a lone one at the end of the text too.
+        let mut kept = line.trim_end_matches('\r').to_owned();
         if text.is_empty() || text.starts_with('#') {
             signed |= text == SIGNATURE;
         } else {
