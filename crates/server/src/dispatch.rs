@@ -287,23 +287,11 @@ impl Turn<'_> {
     ) -> Result<(), ()> {
         let Run::Data(handler) = entry.command.run else { return Err(()) };
         let server = self.server;
-        let mut keys = if exclusive {
-            server.keyspace.view_all(&server.settings, client.db, self.now)
-        } else {
-            let located = match at {
-                Some(only) => SmallVec::from_slice(&[only]),
-                None => locate_keys(&server.keyspace, entry.command, args),
-            };
-            server.keyspace.view(&server.settings, client.db, &located, self.now)
-        };
-        if let Some(at) = at {
-            keys.set_hint(args.at(1), at);
-        }
-        keys.no_touch = client.no_touch;
+        let keyspace = &server.keyspace;
         let tracker = client.caches().cloned();
         let start = client.out.len();
         let mut context = Context {
-            keys,
+            keys: keyspace.view_none(&server.settings, client.db, self.now),
             reply: Reply::new(&mut client.out, client.version),
             effects: Effects::new(server.journal.is_active()),
             rng: self.rng,
@@ -311,6 +299,14 @@ impl Turn<'_> {
             may_block: true,
             retry: false,
         };
+        match at {
+            Some(at) => context.keys.lock_key(args.at(1), at),
+            None if exclusive => {
+                context.keys = keyspace.view_all(&server.settings, client.db, self.now);
+            }
+            None => context.keys.lock_keys(&locate_keys(keyspace, entry.command, args)),
+        }
+        context.keys.no_touch = client.no_touch;
         let before = record::changes(&context.keys);
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {

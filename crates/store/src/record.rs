@@ -100,6 +100,7 @@ impl Parts {
         self.payload + self.payload_len
     }
 
+    #[inline]
     fn of(meta: u32, key_len: usize, payload_len: usize) -> Parts {
         let base = if meta & FORM_MASK == FORM_BOXED { BOXED_HEAD } else { 4 };
         let deadline = base + if meta & WIDE != 0 { 8 } else { 2 };

@@ -35,6 +35,19 @@ struct Bucket {
     overflow: Option<Box<Bucket>>,
 }
 
+impl Bucket {
+    /// A bit for each word with this tag. Without branches: which word it is cannot be guessed, and a
+    /// wrong guess costs more than looking at all seven.
+    #[inline]
+    fn tagged(&self, tag: u64) -> u32 {
+        let mut bits = 0;
+        for (at, word) in self.words.iter().enumerate() {
+            bits |= u32::from(word >> 56 == tag) << at;
+        }
+        bits
+    }
+}
+
 /// A table of records. See the head of this file.
 #[derive(Default)]
 pub struct Table {
@@ -84,10 +97,13 @@ impl Table {
         let mut bucket = self.bucket(index);
         let mut depth = 0;
         loop {
-            for (at, word) in bucket.words.iter().enumerate() {
-                if word >> 56 == tag && raw_of(*word).key() == key {
+            let mut candidates = bucket.tagged(tag);
+            while candidates != 0 {
+                let at = candidates.trailing_zeros() as usize;
+                if raw_of(bucket.words[at]).key() == key {
                     return Some(Place { bucket: index, depth, word: at });
                 }
+                candidates &= candidates - 1;
             }
             bucket = bucket.overflow.as_deref()?;
             depth += 1;
@@ -112,12 +128,14 @@ impl Table {
             return;
         }
         let tag = tag_of(hash);
-        for word in &self.bucket(bucket_of(hash, buckets)).words {
-            if word >> 56 == tag {
-                let at = std::ptr::with_exposed_provenance::<u8>((word & ADDRESS) as usize);
-                prefetch(at);
-                prefetch(at.wrapping_add(56));
-            }
+        let bucket = self.bucket(bucket_of(hash, buckets));
+        let mut candidates = bucket.tagged(tag);
+        while candidates != 0 {
+            let word = bucket.words[candidates.trailing_zeros() as usize];
+            let at = std::ptr::with_exposed_provenance::<u8>((word & ADDRESS) as usize);
+            prefetch(at);
+            prefetch(at.wrapping_add(56));
+            candidates &= candidates - 1;
         }
     }
 

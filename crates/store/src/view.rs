@@ -134,6 +134,7 @@ pub struct View<'k> {
 impl Keyspace {
     /// Locks the slots of these keys, in ascending order. Keys that are not named here are not there for
     /// the view.
+    #[inline]
     pub fn view<'k>(
         &'k self,
         settings: &'k Settings,
@@ -142,17 +143,14 @@ impl Keyspace {
         now: Millis,
     ) -> View<'k> {
         let mut view = View::new(self, settings, db, now, false);
-        if let [only] = keys {
-            view.lock(db, only.slot);
-        } else {
-            let mut slots: SmallVec<[u16; 16]> = keys.iter().map(|at| at.slot).collect();
-            slots.sort_unstable();
-            slots.dedup();
-            for slot in slots {
-                view.lock(db, slot);
-            }
-        }
+        view.lock_keys(keys);
         view
+    }
+
+    /// A view of nothing yet: `lock_key` or `lock_keys` follows, once.
+    #[inline]
+    pub fn view_none<'k>(&'k self, settings: &'k Settings, db: DbIndex, now: Millis) -> View<'k> {
+        View::new(self, settings, db, now, false)
     }
 
     /// A view that locks what it touches as it goes. Only in the exclusive section.
@@ -193,6 +191,7 @@ impl Keyspace {
 }
 
 impl<'k> View<'k> {
+    #[inline]
     fn new(
         keyspace: &'k Keyspace,
         settings: &'k Settings,
@@ -215,6 +214,27 @@ impl<'k> View<'k> {
             gone: Vec::new(),
             rng: Rng::new(now.0.cast_unsigned()),
         }
+    }
+
+    /// Locks the slots of these keys, in ascending order.
+    pub fn lock_keys(&mut self, keys: &[Located]) {
+        let db = self.db;
+        if let [only] = keys {
+            return self.lock(db, only.slot);
+        }
+        let mut slots: SmallVec<[u16; 16]> = keys.iter().map(|at| at.slot).collect();
+        slots.sort_unstable();
+        slots.dedup();
+        for slot in slots {
+            self.lock(db, slot);
+        }
+    }
+
+    /// Locks the slot of a command's only key.
+    #[inline]
+    pub fn lock_key(&mut self, key: &[u8], at: Located) {
+        self.set_hint(key, at);
+        self.lock(self.db, at.slot);
     }
 
     /// Lets the slots go; what the view has to report stays.
@@ -680,6 +700,7 @@ impl<'k> View<'k> {
         }
     }
 
+    #[inline]
     fn lock(&mut self, db: DbIndex, slot: u16) {
         if let Some(guard) = self.keyspace.lock_for_command(db, slot) {
             self.guards.push((db, slot, guard));
