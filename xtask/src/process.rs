@@ -31,7 +31,16 @@ impl Server {
         }
         let text = port.to_string();
         let child = command
-            .args(["--port", &text, "--save", "", "--appendonly", "no"])
+            .args([
+                "--port",
+                &text,
+                "--save",
+                "",
+                "--appendonly",
+                "no",
+                "--enable-debug-command",
+                "yes",
+            ])
             .args(options)
             .stdout(Stdio::null())
             .spawn()

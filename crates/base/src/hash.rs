@@ -5,7 +5,7 @@
 //! a general hasher costs more than the hash itself on keys of a dozen bytes.
 
 /// A secret pair of keys, and the hash function under it. Copies are cheap and equal.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyHasher {
     k0: u64,
     k1: u64,

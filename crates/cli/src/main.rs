@@ -5,7 +5,8 @@ mod alloc;
 
 use std::process::ExitCode;
 
-use larder_server::{MemoryProbe, Options};
+use larder_server::MemoryProbe;
+use larder_server::config::{RawConfig, reference};
 
 #[global_allocator]
 static ALLOCATOR: alloc::Counting = alloc::Counting;
@@ -19,11 +20,11 @@ fn main() -> ExitCode {
     let mut args: Vec<String> = std::env::args().skip(1).collect();
     match args.first().map(String::as_str) {
         Some("--version" | "-v") => {
-            println!("larder v={}", env!("CARGO_PKG_VERSION"));
+            println!("{}", reference::version());
             return ExitCode::SUCCESS;
         }
         Some("--help" | "-h" | "help") => {
-            println!("{USAGE}");
+            println!("{USAGE}\n\n{}", reference::help());
             return ExitCode::SUCCESS;
         }
         Some("server") => {
@@ -31,11 +32,13 @@ fn main() -> ExitCode {
         }
         _ => {}
     }
-    let mut options = Options::default();
-    if let Err(reason) = larder_server::startup::read_arguments(&mut options, &args) {
-        eprintln!("{reason}");
-        return ExitCode::from(1);
-    }
+    let raw = match RawConfig::from_arguments(&args) {
+        Ok(raw) => raw,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(1);
+        }
+    };
     let memory = MemoryProbe {
         used: alloc::used_memory,
         allocator: "jemalloc-5.3.1",
@@ -43,7 +46,7 @@ fn main() -> ExitCode {
         report: alloc::report,
         purge: alloc::purge,
     };
-    match larder_server::startup::serve(options, memory) {
+    match larder_server::startup::serve(&raw, memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("{reason}");

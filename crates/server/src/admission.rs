@@ -33,13 +33,13 @@ impl Server {
 
     /// Whether a connection may stay: answers and drops it if not. Returns its number.
     pub fn admit(&self, stream: &Stream) -> Option<u64> {
-        let options = self.options.read();
+        let config = self.config();
         let refusal: Option<&[u8]> = if self.connections.load(Ordering::Acquire)
-            >= options.maxclients
+            >= self.maxclients.load(Ordering::Relaxed)
         {
             Some(b"-ERR max number of clients reached\r\n")
-        } else if options.protected_mode
-            && options.requirepass.is_empty()
+        } else if config.protected_mode
+            && config.requirepass.is_empty()
             && !stream.peer().is_local()
         {
             Some(

@@ -16,6 +16,8 @@ const NOBODY: u16 = u16::MAX;
 pub struct Entry {
     /// Its row.
     pub command: &'static Command,
+    /// The name that it is found by.
+    called: &'static str,
     /// The server's function, for control commands.
     pub control: Option<&'static ControlCommand>,
     /// A data command whose only key is its first argument.
@@ -43,25 +45,33 @@ pub struct Registry {
     numbers: usize,
 }
 
-impl Default for Registry {
-    fn default() -> Registry {
+impl Registry {
+    /// All commands, some under other names, or under none where that is empty (`rename-command`).
+    pub fn new(renamed: &[(String, String)]) -> Registry {
         let mut registry =
             Registry { entries: Vec::new(), places: vec![NOBODY; PLACES].into(), numbers: 0 };
         let data = larder_commands::families().map(|command| (command, None));
         let own = control::commands().map(|control| (&control.command, Some(control)));
         for (command, control) in data.chain(own) {
+            let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(command.name);
+            let called = match renamed.iter().rev().find(named) {
+                // Rows live as long as the program; so must the names that they are found by.
+                Some((_, name)) => &*name.to_ascii_lowercase().leak(),
+                None => command.name,
+            };
             let one_key = control.is_none() && dispatch::has_one_key(command);
-            registry.add(Entry { command, control, one_key, number: registry.numbers });
+            registry.add(Entry { command, called, control, one_key, number: registry.numbers });
             registry.numbers += 1 + command.subcommands.len();
         }
         registry
     }
-}
 
-impl Registry {
     fn add(&mut self, entry: Entry) {
+        if entry.called.is_empty() {
+            return;
+        }
         let number = u16::try_from(self.entries.len()).unwrap_or(NOBODY);
-        let mut at = place_of(entry.command.name.as_bytes());
+        let mut at = place_of(entry.called.as_bytes());
         while self.places.get(at).is_some_and(|taken| *taken != NOBODY) {
             at = (at + 1) % PLACES;
         }
@@ -78,7 +88,7 @@ impl Registry {
         loop {
             // An empty place ends the search, and most places are empty.
             let entry = self.entries.get(usize::from(*self.places.get(at)?))?;
-            if entry.command.name.as_bytes().eq_ignore_ascii_case(name) {
+            if entry.called.as_bytes().eq_ignore_ascii_case(name) {
                 return Some(*entry);
             }
             at = (at + 1) % PLACES;
@@ -132,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_name_is_found_in_any_case_and_nearly_at_once() {
-        let registry = Registry::default();
+        let registry = Registry::new(&[]);
         let mut steps = 0;
         for entry in registry.iter() {
             let name = entry.command.name;

@@ -5,6 +5,7 @@
 //! for another's while it does: for the exclusive section it lets its own go first.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,18 +13,21 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use larder_base::hash::KeyHasher;
 use larder_base::time::Millis;
 use larder_net::{Mailbox, Stream};
-use larder_store::{DbIndex, Keyspace, Settings};
+use larder_store::settings::EvictionBits;
+use larder_store::{DbIndex, Keyspace, Settings, Thresholds};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::blocking::Blocked;
 use crate::commandlog::CommandLog;
+use crate::config::Config;
 use crate::durability::journal::Journal;
+use crate::events::EventFlags;
 use crate::latency::Latency;
 use crate::monitor::Monitors;
-use crate::options::Options;
 use crate::pubsub::{Message, PubSub};
 use crate::registry::Registry;
 use crate::tracking::Tracking;
+use crate::versions::Versions;
 use crate::worker::WorkerState;
 
 /// How the server learns about its allocator.
@@ -88,9 +92,13 @@ pub struct Server {
     /// Memory used when the server had just started.
     pub memory_at_start: AtomicUsize,
     /// Data-relevant settings.
-    pub settings: Settings,
-    /// Options.
-    pub options: RwLock<Options>,
+    pub settings: Versions<Settings>,
+    /// The configuration in force; see [`Server::config`].
+    config: RwLock<Arc<Config>>,
+    /// Where it came from, for CONFIG REWRITE.
+    pub config_path: Option<PathBuf>,
+    /// Connections allowed: `maxclients`, or what the system grants.
+    pub maxclients: AtomicUsize,
     /// Commands by name.
     pub registry: Registry,
     /// The workers.
@@ -144,30 +152,31 @@ pub struct Server {
 impl Server {
     /// A server over these workers.
     pub fn new(
-        options: Options,
+        config: Config,
+        config_path: Option<PathBuf>,
         workers: Vec<WorkerHandle>,
         memory: MemoryProbe,
         seed: [u64; 2],
     ) -> Server {
         let [k0, k1] = seed;
-        let mut settings = Settings::default();
         // Members and fields are keyed as keys are: nobody may choose where they fall.
-        settings.thresholds.hasher = KeyHasher::new(k1, k0);
+        let settings = settings_of(&config, KeyHasher::new(k1, k0));
         let server = Server {
             memory_peak: AtomicUsize::new(0),
             memory_at_start: AtomicUsize::new(0),
-            keyspace: Keyspace::new(KeyHasher::new(k0, k1), options.databases),
+            keyspace: Keyspace::new(KeyHasher::new(k0, k1), usize::from(config.databases)),
             journal: Journal::default(),
-            settings,
-            registry: Registry::default(),
+            settings: Versions::new(settings),
+            registry: Registry::new(&config.renamed_commands),
             workers,
             exclusive: Mutex::new(()),
             watch: Mutex::new(HashMap::new()),
             blocked: Blocked::default(),
             pubsub: RwLock::default(),
             memory,
-            maxmemory: AtomicUsize::new(usize::try_from(options.maxmemory).unwrap_or(usize::MAX)),
-            protected: AtomicBool::new(!options.requirepass.is_empty()),
+            maxmemory: AtomicUsize::new(0),
+            maxclients: AtomicUsize::new(usize::MAX),
+            protected: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
             next_client: AtomicU64::new(1),
@@ -183,25 +192,62 @@ impl Server {
             errors: Mutex::default(),
             pause: Mutex::new(None),
             paused: AtomicBool::new(false),
-            options: RwLock::new(options),
+            config: RwLock::new(Arc::new(Config::default())),
+            config_path,
         };
-        server.apply();
+        // The first settings are the current ones already: there is room for them.
+        let _ = server.configure(config);
         server
     }
 
-    /// Lets options take effect that are kept elsewhere for the hot path.
-    pub fn apply(&self) {
-        let options = self.options.read();
-        let maxmemory = usize::try_from(options.maxmemory).unwrap_or(usize::MAX);
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Lets a configuration take effect: what the hot path reads is kept apart from it.
+    ///
+    /// # Errors
+    /// A reason; nothing has changed then.
+    pub fn configure(&self, config: Config) -> Result<(), String> {
+        let settings = settings_of(&config, self.settings.thresholds.hasher);
+        self.settings.set(&settings).map_err(|_| {
+            "too many different settings of the data were in force since the start".to_owned()
+        })?;
+        let maxmemory = usize::try_from(config.maxmemory).unwrap_or(usize::MAX);
         self.maxmemory.store(maxmemory, Ordering::Release);
-        self.protected.store(!options.requirepass.is_empty(), Ordering::Release);
-        self.events.store(options.notify_keyspace_events.0, Ordering::Release);
-        self.latency.configure(options.latency_monitor_threshold_ms);
-        for (log, (limit, len_max)) in self.logs.iter().zip(options.commandlogs) {
+        self.admit_clients(config.maxclients);
+        self.protected.store(!config.requirepass.is_empty(), Ordering::Release);
+        let events = EventFlags::parse(&config.notify_keyspace_events.render()).unwrap_or_default();
+        self.events.store(events.0, Ordering::Release);
+        self.latency.configure(config.latency_monitor_threshold);
+        let limits = [
+            (config.slowlog_log_slower_than, config.slowlog_max_len),
+            (config.commandlog_request_larger_than, config.commandlog_large_request_max_len),
+            (config.commandlog_reply_larger_than, config.commandlog_large_reply_max_len),
+        ];
+        for (log, (limit, len_max)) in self.logs.iter().zip(limits) {
             log.configure(limit, len_max);
         }
-        drop(options);
+        crate::log::set_level(config.loglevel.into());
+        *self.config.write() = Arc::new(config);
         self.observe();
+        Ok(())
+    }
+
+    /// Asks for descriptors for that many clients, and allows as many as the system grants.
+    fn admit_clients(&self, wanted: u32) {
+        /// For listeners, event loops and files.
+        const OWN: u64 = 32;
+        let wanted = u64::from(wanted);
+        let granted = larder_net::raise_descriptor_limit(wanted + OWN).unwrap_or(1024);
+        let allowed = wanted.min(granted.saturating_sub(OWN).max(1));
+        if allowed < wanted {
+            crate::log::warning(&format!(
+                "Only {granted} descriptors are granted: {allowed} clients are allowed, not {wanted}"
+            ));
+        }
+        self.maxclients.store(usize::try_from(allowed).unwrap_or(usize::MAX), Ordering::Release);
     }
 
     /// Tells the keyspace whether every change is to be reported.
@@ -273,6 +319,28 @@ impl Server {
         for worker in &self.workers {
             worker.mailbox.wake();
         }
+    }
+}
+
+/// The part of the configuration that the data depends on.
+fn settings_of(config: &Config, hasher: KeyHasher) -> Settings {
+    Settings {
+        thresholds: Thresholds {
+            hash_entries: config.hash_max_listpack_entries,
+            hash_value: config.hash_max_listpack_value,
+            set_intset: config.set_max_intset_entries,
+            set_entries: config.set_max_listpack_entries,
+            set_value: config.set_max_listpack_value,
+            zset_entries: config.zset_max_listpack_entries,
+            zset_value: config.zset_max_listpack_value,
+            list_size: config.list_max_listpack_size,
+            hasher,
+        },
+        eviction_bits: EvictionBits::LastAccess,
+        lfu_log_factor: config.lfu_log_factor,
+        lfu_decay_minutes: config.lfu_decay_time,
+        text_max: config.proto_max_bulk_len,
+        hll_sparse_max: config.hll_sparse_max_bytes,
     }
 }
 

@@ -1,7 +1,6 @@
 //! From arguments and configuration file to a running server: reads them, opens the listeners, starts
 //! the workers, says what it does, and waits for the end.
 
-use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,118 +9,40 @@ use std::time::Duration;
 use larder_net::{Listener, Mailbox, Reactor};
 use parking_lot::Mutex;
 
-use crate::options::Options;
+use crate::config::{Config, RawConfig};
+use crate::log::{notice, warning};
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
 use crate::worker::{Worker, WorkerState};
-
-/// Reads `[FILE | -] [--option value ...]`, as redis-server does.
-///
-/// # Errors
-/// A text that names file, line and reason.
-pub fn read_arguments(options: &mut Options, args: &[String]) -> Result<(), String> {
-    let mut rest = args;
-    if let Some((first, tail)) = args.split_first() {
-        if first == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|error| {
-                format!("Can't read the configuration from standard input: {error}")
-            })?;
-            read_text(options, &text, "standard input")?;
-            rest = tail;
-        } else if !first.starts_with("--") {
-            let text = std::fs::read_to_string(first)
-                .map_err(|error| format!("Can't open config file '{first}': {error}"))?;
-            read_text(options, &text, first)?;
-            rest = tail;
-        }
-    }
-    let mut at = rest.iter().peekable();
-    while let Some(word) = at.next() {
-        let Some(name) = word.strip_prefix("--") else {
-            return Err(format!("Unexpected argument '{word}': options begin with --"));
-        };
-        let mut values = Vec::new();
-        while let Some(value) = at.next_if(|word| !word.starts_with("--")) {
-            values.push(value.clone());
-        }
-        options.set(name, &values).map_err(|reason| fatal("the command line", 0, word, &reason))?;
-    }
-    Ok(())
-}
-
-fn read_text(options: &mut Options, text: &str, source: &str) -> Result<(), String> {
-    for (number, line) in text.lines().enumerate() {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
-            continue;
-        }
-        let words = split(line).ok_or_else(|| {
-            fatal(source, number + 1, line, "Unbalanced quotes in configuration line")
-        })?;
-        let Some((name, values)) = words.split_first() else { continue };
-        options.set(name, values).map_err(|reason| fatal(source, number + 1, line, &reason))?;
-    }
-    Ok(())
-}
-
-fn fatal(source: &str, line: usize, text: &str, reason: &str) -> String {
-    format!(
-        "\n*** FATAL CONFIG FILE ERROR (Larder {}) ***\nReading {source}, at line {line}\n>>> '{text}'\n{reason}",
-        env!("CARGO_PKG_VERSION")
-    )
-}
-
-/// Words of a line, with "double" and 'single' quotes; `None` if a quote stays open.
-fn split(line: &str) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut chars = line.chars().peekable();
-    loop {
-        while chars.next_if(|c| c.is_whitespace()).is_some() {}
-        let Some(first) = chars.peek().copied() else { return Some(words) };
-        let mut word = String::new();
-        if first == '"' || first == '\'' {
-            chars.next();
-            loop {
-                match chars.next()? {
-                    c if c == first => break,
-                    '\\' if first == '"' => word.push(match chars.next()? {
-                        'n' => '\n',
-                        'r' => '\r',
-                        't' => '\t',
-                        other => other,
-                    }),
-                    other => word.push(other),
-                }
-            }
-            if chars.peek().is_some_and(|c| !c.is_whitespace()) {
-                return None;
-            }
-        } else {
-            while let Some(c) = chars.next_if(|c| !c.is_whitespace()) {
-                word.push(c);
-            }
-        }
-        words.push(word);
-    }
-}
 
 /// Runs a server until it is told to end.
 ///
 /// # Errors
 /// A text that says what could not be opened.
-pub fn serve(mut options: Options, memory: MemoryProbe) -> Result<(), String> {
-    allow_descriptors(&mut options);
-    let listeners = listen(&options)?;
+pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
+    let config = raw.parse().map_err(|error| error.to_string())?;
+    if let Some(path) = &config.logfile {
+        crate::log::open(path)
+            .map_err(|error| format!("Can't open the log file {path}: {error}"))?;
+    }
+    crate::log::set_level(config.loglevel.into());
+    let version = env!("CARGO_PKG_VERSION");
+    notice(&format!("Larder {version} is starting, PID {}", std::process::id()));
+    for line in raw.notices().into_iter().chain(config.notices()) {
+        notice(&line);
+    }
+    let listeners = listen(&config)?;
+    let pid_file = PidFile::write(config.pidfile.clone())?;
     let mut reactors = Vec::new();
     let mut workers = Vec::new();
-    for _ in 0..options.workers {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for _ in 0..if config.workers == 0 { cores } else { config.workers } {
         let reactor = Reactor::new().map_err(|error| format!("No event loop: {error}"))?;
         let mailbox = Mailbox::new(reactor.waker());
         workers.push(WorkerHandle { state: Mutex::new(WorkerState::default()), mailbox });
         reactors.push(reactor);
     }
     let seed = [random()?, random()?];
-    let server = Arc::new(Server::new(options, workers, memory, seed));
+    let server = Arc::new(Server::new(config, raw.path.clone(), workers, memory, seed));
     announce(&server);
     let ending = watch_signals()?;
     let mut threads = Vec::new();
@@ -142,7 +63,7 @@ pub fn serve(mut options: Options, memory: MemoryProbe) -> Result<(), String> {
     while !server.stopping.load(Ordering::Acquire) {
         std::thread::sleep(Duration::from_millis(50));
         if ending.load(Ordering::Acquire) {
-            println!("# Received a signal to end: bye");
+            notice("Received a signal to end: shutting down");
             server.stop();
         }
     }
@@ -153,41 +74,57 @@ pub fn serve(mut options: Options, memory: MemoryProbe) -> Result<(), String> {
             Err(_) => return Err("A worker panicked".to_owned()),
         }
     }
+    drop(pid_file);
+    notice("Larder is now ready to exit, bye bye...");
     Ok(())
 }
 
-/// Asks for descriptors for all clients, and lowers `maxclients` to what the system grants.
-fn allow_descriptors(options: &mut Options) {
-    /// For listeners, event loops and files.
-    const OWN: usize = 32;
-    let wanted = options.maxclients.saturating_add(OWN);
-    let granted = larder_net::raise_descriptor_limit(wanted as u64).unwrap_or(1024);
-    let granted = usize::try_from(granted).unwrap_or(usize::MAX);
-    if granted < wanted {
-        options.maxclients = granted.saturating_sub(OWN).max(1);
-        println!("# warning: only {granted} descriptors: maxclients is {}", options.maxclients);
+/// The file with the process's number, removed at an orderly end.
+struct PidFile {
+    path: Option<String>,
+}
+
+impl PidFile {
+    fn write(path: Option<String>) -> Result<PidFile, String> {
+        if let Some(path) = &path {
+            let text = format!("{}\n", std::process::id());
+            std::fs::write(path, text)
+                .map_err(|error| format!("Can't write the pidfile {path}: {error}"))?;
+        }
+        Ok(PidFile { path })
     }
 }
 
-fn listen(options: &Options) -> Result<Vec<Listener>, String> {
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        if let Some(path) = &self.path
+            && let Err(error) = std::fs::remove_file(path)
+        {
+            warning(&format!("Can't remove the pidfile {path}: {error}"));
+        }
+    }
+}
+
+fn listen(config: &Config) -> Result<Vec<Listener>, String> {
     let mut listeners = Vec::new();
-    for host in options.bind.iter().filter(|_| options.port != 0) {
+    for host in config.bind.iter().filter(|_| config.port != 0) {
         let (optional, host) = match host.strip_prefix('-') {
             Some(host) => (true, host),
             None => (false, host.as_str()),
         };
-        match Listener::tcp(host, options.port, options.tcp_backlog) {
+        match Listener::tcp(host, config.port, config.tcp_backlog) {
             Ok(listener) => listeners.push(listener),
             // An address that this machine lacks may be missing; a taken port may not.
             Err(error) if optional && error.kind() != std::io::ErrorKind::AddrInUse => {}
             Err(error) => {
-                return Err(format!("Could not listen on {host} port {}: {error}", options.port));
+                return Err(format!("Could not listen on {host} port {}: {error}", config.port));
             }
         }
     }
-    if let Some(path) = &options.unixsocket {
-        let listener = Listener::unix(Path::new(path), options.unixsocketperm, options.tcp_backlog)
-            .map_err(|error| format!("Could not listen on the unix socket {path}: {error}"))?;
+    if let Some(path) = &config.unixsocket {
+        let listener =
+            Listener::unix(Path::new(path), config.unixsocketperm, config.tcp_backlog)
+                .map_err(|error| format!("Could not listen on the unix socket {path}: {error}"))?;
         listeners.push(listener);
     }
     if listeners.is_empty() {
@@ -198,25 +135,27 @@ fn listen(options: &Options) -> Result<Vec<Listener>, String> {
 
 /// What an operator must know at once: where it listens, where data is, what is unsafe.
 fn announce(server: &Server) {
-    let options = server.options.read();
-    println!("# Larder {} starts, process {}", env!("CARGO_PKG_VERSION"), std::process::id());
-    for host in options.bind.iter().filter(|_| options.port != 0) {
-        println!("# listening on {} port {}", host.trim_start_matches('-'), options.port);
+    let config = server.config();
+    for host in config.bind.iter().filter(|_| config.port != 0) {
+        notice(&format!("Listening on {} port {}", host.trim_start_matches('-'), config.port));
     }
-    if let Some(path) = &options.unixsocket {
-        println!("# listening on the unix socket {path}");
+    if let Some(path) = &config.unixsocket {
+        notice(&format!("Listening on the unix socket {path}"));
     }
-    println!("# {} workers, {} databases", options.workers, options.databases);
-    println!("# data is in memory only: nothing is kept on disk");
-    if options.requirepass.is_empty() {
-        println!("# warning: no password is set (requirepass)");
+    notice(&format!("{} workers, {} databases", server.workers.len(), config.databases));
+    notice("Data is in memory only: nothing is kept on disk");
+    if config.requirepass.is_empty() {
+        warning("WARNING: no password is set (requirepass)");
     }
-    if !options.protected_mode {
-        println!("# warning: protected mode is off");
+    if !config.protected_mode {
+        warning("WARNING: protected mode is off");
     }
-    if options.maxmemory == 0 {
-        println!("# warning: maxmemory is 0: memory is not limited");
+    if config.maxmemory == 0 {
+        warning("WARNING: maxmemory is 0: memory is not limited");
     }
+    // Tools wait for these two lines.
+    notice(&format!("PID: {} - Server initialized", std::process::id()));
+    notice("Ready to accept connections");
 }
 
 fn watch_signals() -> Result<Arc<AtomicBool>, String> {

@@ -236,13 +236,15 @@ impl Worker {
                 Ok(stream) => stream,
                 Err(AcceptError::WouldBlock) => return,
                 Err(AcceptError::Failed(error)) => {
-                    eprintln!("# a connection failed before it was accepted: {error}");
+                    crate::log::warning(&format!(
+                        "A connection failed before it was accepted: {error}"
+                    ));
                     return;
                 }
                 Err(AcceptError::OutOfDescriptors) => {
                     if !self.spare.turn_away(listener) {
                         // A listener that stays readable would keep the loop turning: look away.
-                        eprintln!("# no descriptors left to accept connections");
+                        crate::log::warning("No descriptors left to accept connections");
                         for listener in &self.listeners {
                             self.reactor.deregister(listener);
                         }
@@ -260,9 +262,7 @@ impl Worker {
     fn on_letter(&mut self, state: &mut MutexGuard<'_, WorkerState>, letter: Letter) {
         match letter {
             Letter::Accepted(stream, id) => {
-                let options = self.server.options.read();
-                stream.set_keepalive(options.tcp_keepalive_s);
-                drop(options);
+                stream.set_keepalive(self.server.config().tcp_keepalive);
                 let open = !self.server.protected.load(Ordering::Relaxed);
                 state.stats.connections += 1;
                 let token = state.seat(Client::new(stream, id, open, self.now));

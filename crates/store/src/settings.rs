@@ -16,7 +16,7 @@ pub enum EvictionBits {
 }
 
 /// Data-relevant settings of one moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// When collections leave their small forms.
     pub thresholds: Thresholds,

@@ -28,15 +28,13 @@ pub fn page() -> String {
     let mut page = String::from(
         "# Configuration\n\n\
          <!-- Made from the option table by a test; change the table, not this page. -->\n\n\
-         **The running server does not use this table yet**: it obeys only the options that `CONFIG GET *` lists and \
-         refuses all others (see compatibility.md). This page says what the table holds, ready to be wired in.\n\n\
          Larder reads `redis.conf`: `larder [file] [-] [--option value ...]`; a later line wins. Every option of \
          Redis 7.0 and Valkey 8 is known.\n\n\
          - **works**: as described.\n\
          - **no effect**: accepted, checked and shown, and a line in the log says that nothing obeys it.\n\
          - **refused**: only the default is accepted, because the feature behind it is not there.\n\n\
          Defaults are those of Redis 7.0 but for these: `bind` is the own host only; `save` is empty; `lazyfree-*`, \
-         `replica-lazy-flush` are `yes` as in Valkey 8; `hash-max-listpack-entries` is 128 (512 in Redis); \
+         `replica-lazy-flush` are `yes` as in Valkey 8; \
          `syslog-ident` is `larder`; `dir` is shown as typed. `maxmemory-clients` and the output limit of normal \
          clients stay off as in Redis, so that no client is closed by a limit that nobody set. `databases` ends at \
          16.\n\n\

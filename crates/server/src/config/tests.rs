@@ -133,7 +133,7 @@ mod properties {
             let limits = format!("normal {hard} 1mb 3");
             let (port, memory, share) = (port.to_string(), memory.to_string(), format!("{share}%"));
             let (config, _) = Config::default().set(&[
-                (b"port", port.as_bytes()), (b"maxmemory", memory.as_bytes()),
+                (b"timeout", port.as_bytes()), (b"maxmemory", memory.as_bytes()),
                 (b"requirepass", pass.as_bytes()), (b"maxmemory-clients", share.as_bytes()),
                 (b"notify-keyspace-events", events.as_bytes()),
                 (b"client-output-buffer-limit", limits.as_bytes()),

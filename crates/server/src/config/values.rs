@@ -99,7 +99,8 @@ impl KeyspaceEvents {
             Some(KeyspaceEvents(chosen.0 | bits))
         })
     }
-    fn render(self) -> String {
+    /// The letters, as CONFIG GET shows them.
+    pub fn render(self) -> String {
         let all = self.0 & EVENTS_ALL == EVENTS_ALL;
         let letters = EVENT_LETTERS.iter().enumerate();
         let rest = letters.filter(|(at, _)| self.0 & (1 << at) != 0 && !(all && *at < 10));

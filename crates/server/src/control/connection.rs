@@ -130,10 +130,9 @@ fn authenticate(
     user: &[u8],
     password: &[u8],
 ) -> Result<(), Fault> {
-    let options = session.turn.server.options.read();
-    let open = options.requirepass.is_empty();
-    if user == b"default" && (open || same(password, options.requirepass.as_bytes())) {
-        drop(options);
+    let config = session.turn.server.config();
+    let wanted = config.requirepass.reveal().as_bytes();
+    if user == b"default" && (wanted.is_empty() || same(password, wanted)) {
         session.client.authenticated = true;
         return Ok(());
     }
@@ -143,7 +142,7 @@ fn authenticate(
 
 fn auth(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     match args.len() {
-        2 if session.turn.server.options.read().requirepass.is_empty() => {
+        2 if session.turn.server.config().requirepass.is_empty() => {
             return Err(Fault::text(
                 "ERR AUTH <password> called without any password configured for the default user. \
                  Are you sure your configuration is correct?",
@@ -271,7 +270,7 @@ fn reset(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
     if std::mem::take(&mut client.monitor) {
         server.monitors.remove(who);
     }
-    client.authenticated = server.options.read().requirepass.is_empty();
+    client.authenticated = server.config().requirepass.is_empty();
     session.reply().simple("RESET");
     Ok(())
 }

@@ -9,6 +9,7 @@ use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::{DbIndex, Deadline, EventClass, RecordRef, View};
 
 use super::{ControlCommand, Session, help_of};
+use crate::config::Permission;
 use crate::dispatch;
 
 /// The rows.
@@ -68,12 +69,30 @@ const PROBES: &[Row] = &[
     ),
 ];
 
+/// `enable-debug-command`: DEBUG can stop a server, so it must be asked for.
+fn allowed(session: &Session<'_, '_, '_>) -> Result<(), Fault> {
+    let fine = match session.turn.server.config().enable_debug_command {
+        Permission::Yes => true,
+        Permission::Local => session.client.stream.peer().is_local(),
+        Permission::No => false,
+    };
+    if fine {
+        return Ok(());
+    }
+    Err(Fault::text(
+        "ERR DEBUG command not allowed. If the enable-debug-command option is set to \"local\", you can \
+         run it from a local connection, otherwise you need to set this option in the configuration \
+         file, and then restart the server.",
+    ))
+}
+
 fn debug(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     if args.is(1, "HELP") && args.len() == 2 {
         let subs = PROBES.iter().map(|(name, usage, summary, ..)| (*name, *usage, *summary));
         help_of(session, DEBUG.name, subs);
         return Ok(());
     }
+    allowed(session)?;
     let given = args.len() - 2;
     let fits = |row: &&Row| args.is(1, row.0) && (row.3..=row.4).contains(&given);
     let (.., run) = PROBES.iter().find(fits).ok_or_else(|| {

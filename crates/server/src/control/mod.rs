@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod command;
+pub mod config;
 pub mod connection;
 pub mod debug;
 pub mod latency;

@@ -1,16 +1,15 @@
-//! Server commands: INFO, CONFIG, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
+//! Server commands: INFO, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
 //! SHUTDOWN.
 
 use std::time::Duration;
 
-use larder_base::glob;
 use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::DbIndex;
 
-use super::{ControlCommand, Session, named};
+use super::config::config;
+use super::{ControlCommand, Session};
 use crate::observe::info;
 use crate::observe::snapshot::Snapshot;
-use crate::options;
 
 /// The Redis version whose behaviour clients may expect.
 pub const REDIS_VERSION: &str = "7.2.4";
@@ -151,7 +150,7 @@ pub const COMMANDS: &[ControlCommand] = &[
             since: "2.0.0",
             complexity: "Depends on subcommand.",
             summary: "Reads and changes the configuration.",
-            subcommands: CONFIG,
+            subcommands: super::config::SUBCOMMANDS,
             ..BASE
         },
         config,
@@ -171,35 +170,6 @@ pub const COMMANDS: &[ControlCommand] = &[
         },
         shutdown,
     ),
-];
-
-const CONFIG_SUB: Command =
-    Command { flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(OPEN), ..Command::control(Group::Server) };
-const CONFIG: &[Command] = &[
-    Command::help(Group::Server, "5.0.0"),
-    Command {
-        name: "get",
-        arity: -3,
-        since: "2.0.0",
-        summary: "Values of options.",
-        usage: "parameter [parameter ...]",
-        ..CONFIG_SUB
-    },
-    Command {
-        name: "set",
-        arity: -4,
-        since: "2.0.0",
-        summary: "Changes options.",
-        usage: "parameter value [parameter value ...]",
-        ..CONFIG_SUB
-    },
-    Command {
-        name: "resetstat",
-        arity: 2,
-        since: "2.0.0",
-        summary: "Sets the counters back.",
-        ..CONFIG_SUB
-    },
 ];
 
 fn dbsize(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
@@ -330,89 +300,6 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     }
     session.turn.server.stop();
     session.client.closing = true;
-    Ok(())
-}
-
-fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    match named(args, CONFIG) {
-        "get" => config_get(session, args),
-        "set" => return config_set(session, args),
-        _ => {
-            crate::observe::reset(session);
-            session.reply().ok();
-        }
-    }
-    Ok(())
-}
-
-fn config_get(session: &mut Session<'_, '_, '_>, args: Args<'_>) {
-    let options = session.turn.server.options.read().clone();
-    let wanted = |name: &str| {
-        args.from(2).iter().any(|p| *p == b"*" || glob::matches_nocase(p, name.as_bytes()))
-    };
-    let names = options::NAMES.iter().chain(&["save", "appendonly"]);
-    let found: Vec<(&str, String)> = names
-        .filter(|name| wanted(name))
-        .filter_map(|name| Some((*name, options.get(name)?)))
-        .collect();
-    let mut reply = session.reply();
-    reply.map(found.len());
-    for (name, value) in found {
-        reply.bulk(name.as_bytes());
-        reply.bulk(value.as_bytes());
-    }
-}
-
-/// Options that may change while the server runs.
-const MUTABLE: &[&str] = &[
-    "requirepass",
-    "maxclients",
-    "timeout",
-    "tcp-keepalive",
-    "maxmemory",
-    "protected-mode",
-    "notify-keyspace-events",
-    "latency-monitor-threshold",
-    "slowlog-log-slower-than",
-    "slowlog-max-len",
-    "commandlog-execution-slower-than",
-    "commandlog-slow-execution-max-len",
-    "commandlog-request-larger-than",
-    "commandlog-large-request-max-len",
-    "commandlog-reply-larger-than",
-    "commandlog-large-reply-max-len",
-    "save",
-    "appendonly",
-];
-
-fn config_set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    if !args.len().is_multiple_of(2) {
-        return Err(Fault::arity("config|set"));
-    }
-    let server = session.turn.server;
-    let mut fresh = server.options.read().clone();
-    for pair in args.from(2).chunks(2) {
-        let [name, value] = pair else { continue };
-        let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-        if fresh.get(&name).is_none() {
-            return Err(Fault::new(format!(
-                "ERR Unknown option or number of arguments for CONFIG SET - '{name}'"
-            )));
-        }
-        let refuse = |reason: &str| {
-            Fault::new(format!(
-                "ERR CONFIG SET failed (possibly related to argument '{name}') - {reason}"
-            ))
-        };
-        if !MUTABLE.contains(&name.as_str()) {
-            return Err(refuse("can't set immutable config"));
-        }
-        let value = String::from_utf8_lossy(value).into_owned();
-        fresh.set(&name, &[value]).map_err(|reason| refuse(&reason))?;
-    }
-    *server.options.write() = fresh;
-    server.apply();
-    session.reply().ok();
     Ok(())
 }
 

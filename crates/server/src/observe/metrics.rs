@@ -74,7 +74,9 @@ pub const CLIENTS: &[Metric] = &[
         "Connections of a cluster's bus; there is no cluster.",
         |_| Count(0),
     ),
-    Metric::gauge("maxclients", "Connections allowed.", |s| of(s.options.maxclients)),
+    Metric::gauge("maxclients", "Connections allowed.", |s| {
+        of(usize::try_from(s.options.maxclients).unwrap_or(usize::MAX))
+    }),
     Metric::gauge(
         "client_recent_max_input_buffer",
         "The largest input buffer of the last seconds.",

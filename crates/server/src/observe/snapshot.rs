@@ -1,15 +1,16 @@
 //! All figures of one moment, gathered in the exclusive section. What they are called is written
 //! elsewhere.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use larder_base::time::Millis;
 use larder_store::DbIndex;
 
 use crate::client::Client;
+use crate::config::Config;
 use crate::control::Session;
 use crate::observe::pulse::Rates;
-use crate::options::Options;
 use crate::shared::{AllocatorFigures, Server};
 use crate::stats::{CommandStats, Stats};
 
@@ -18,7 +19,7 @@ pub struct Snapshot<'s> {
     /// The server, for what needs no gathering.
     pub server: &'s Server,
     /// Its options.
-    pub options: Options,
+    pub options: Arc<Config>,
     /// When it was taken.
     pub now: Millis,
     /// Counts of all workers.
@@ -146,7 +147,7 @@ impl<'s> Snapshot<'s> {
             .filter(|(_, keys, _)| *keys > 0)
             .collect();
         let memory = memory(server, &databases, clients.bytes);
-        let options = server.options.read().clone();
+        let options = server.config();
         let now = session.turn.now;
         let cpu = cpu();
         Snapshot { server, options, now, stats, rates, commands, clients, memory, cpu, databases }

@@ -90,7 +90,7 @@ impl Worker {
             self.watch_listeners(Interest::Read)?;
         }
         let idle_ms =
-            i64::try_from(self.server.options.read().timeout_s * 1000).unwrap_or(i64::MAX);
+            i64::try_from(self.server.config().timeout.saturating_mul(1000)).unwrap_or(i64::MAX);
         if idle_ms > 0 {
             for token in state.tokens() {
                 if let Some(client) = state.client(token)

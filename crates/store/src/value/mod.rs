@@ -30,7 +30,7 @@ pub use text::Text;
 const PACKED_BYTES_MAX: usize = 64 << 20;
 
 /// When collections leave their small forms (the `*-max-*` options of the configuration).
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
     /// `hash-max-listpack-entries`
     pub hash_entries: usize,
@@ -56,7 +56,7 @@ pub struct Thresholds {
 impl Default for Thresholds {
     fn default() -> Thresholds {
         Thresholds {
-            hash_entries: 128,
+            hash_entries: 512,
             hash_value: 64,
             set_intset: 512,
             set_entries: 128,

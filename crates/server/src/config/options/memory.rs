@@ -79,7 +79,7 @@ pub(super) static ROWS: &[Row] = &[
     Row::new(
         "hash-max-listpack-entries",
         Kind::Integer(0, i64::MAX),
-        "128",
+        "512",
         "Fields of a hash in the compact encoding.",
     )
     .alias("hash-max-ziplist-entries"),
