@@ -5,7 +5,7 @@ use larder_base::glob;
 use larder_protocol::reply::Reply;
 use larder_store::settings::EvictionBits;
 use larder_store::view::decayed;
-use larder_store::{DbIndex, EventClass};
+use larder_store::{DbIndex, EventClass, RecordRef};
 
 use crate::args::Args;
 use crate::context::{Context, Outcome};
@@ -394,14 +394,14 @@ fn scan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let mut inner = Vec::new();
     let mut found = 0usize;
     let mut list = Reply::new(&mut inner, ctx.reply.version());
-    let next = ctx.keys.scan(cursor, count, |key, record| {
-        let fits = pattern.is_none_or(|pattern| glob::matches(pattern, key))
-            && wanted
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(record.kind().name().as_bytes()));
-        if fits {
-            list.bulk(key);
-            found += 1;
-        }
+    let wants = |record: RecordRef<'_>| {
+        let kind = || record.kind().name().as_bytes();
+        pattern.is_none_or(|pattern| glob::matches(pattern, record.key()))
+            && wanted.is_none_or(|wanted| wanted.eq_ignore_ascii_case(kind()))
+    };
+    let next = ctx.keys.scan(cursor, count, wants, |key| {
+        list.bulk(key);
+        found += 1;
     });
     ctx.reply.array(2);
     let mut text = Vec::new();

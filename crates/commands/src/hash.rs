@@ -334,7 +334,7 @@ fn hscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
-    let options = ScanOptions::parse(args, true)?;
+    let options = ScanOptions::parse(args, Some("NOVALUES"))?;
     let mut shown = Vec::new();
     let (mut room, mut count) = (Vec::new(), 0);
     let mut inner = Reply::new(&mut shown, ctx.reply.version());
@@ -342,7 +342,7 @@ fn hscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         if options.shows(field.as_bytes(&mut room)) {
             bulk(&mut inner, field);
             count += 1;
-            if !options.no_values {
+            if !options.bare {
                 bulk(&mut inner, value);
                 count += 1;
             }

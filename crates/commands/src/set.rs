@@ -188,7 +188,7 @@ fn sscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
-    let options = ScanOptions::parse(args, false)?;
+    let options = ScanOptions::parse(args, None)?;
     let mut shown = Vec::new();
     let mut count = 0;
     let mut inner = Reply::new(&mut shown, ctx.reply.version());

@@ -380,17 +380,20 @@ fn zscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
     };
-    let options = ScanOptions::parse(args, false)?;
+    let options = ScanOptions::parse(args, Some("NOSCORES"))?;
     let mut shown = Vec::new();
     let (mut count, mut text) = (0, Vec::new());
     let mut inner = Reply::new(&mut shown, ctx.reply.version());
     let next = sorted.scan(options.cursor, options.count, |member, score| {
         if member.with_bytes(|bytes| options.shows(bytes)) {
             bulk(&mut inner, member);
-            text.clear();
-            number::write_f64(&mut text, score);
-            inner.bulk(&text);
-            count += 2;
+            count += 1;
+            if !options.bare {
+                text.clear();
+                number::write_f64(&mut text, score);
+                inner.bulk(&text);
+                count += 1;
+            }
         }
     });
     write_scan(&mut ctx.reply, next, count, &shown);

@@ -136,8 +136,8 @@ pub(crate) struct ScanOptions<'a> {
     pub count: usize,
     /// Which elements to show; `None` = all.
     pub pattern: Option<&'a [u8]>,
-    /// Only fields, no values.
-    pub no_values: bool,
+    /// Only fields or members, without their values or scores.
+    pub bare: bool,
 }
 
 impl<'a> ScanOptions<'a> {
@@ -146,10 +146,11 @@ impl<'a> ScanOptions<'a> {
         number::parse_u64(args.at(2)).ok_or(Fault::text("ERR invalid cursor"))
     }
 
-    /// Reads `cursor [MATCH pattern] [COUNT count] [NOVALUES]` from position 2 on.
-    pub fn parse(args: Args<'a>, may_hide_values: bool) -> Result<ScanOptions<'a>, Fault> {
+    /// Reads `cursor [MATCH pattern] [COUNT count]` from position 2 on, and the word that leaves values out,
+    /// if there is one.
+    pub fn parse(args: Args<'a>, bare_word: Option<&str>) -> Result<ScanOptions<'a>, Fault> {
         let cursor = ScanOptions::cursor(args)?;
-        let mut options = ScanOptions { cursor, count: 10, pattern: None, no_values: false };
+        let mut options = ScanOptions { cursor, count: 10, pattern: None, bare: false };
         let mut at = 3;
         while at < args.len() {
             let more = at + 1 < args.len();
@@ -162,8 +163,8 @@ impl<'a> ScanOptions<'a> {
             } else if args.is(at, "MATCH") && more {
                 options.pattern = args.get(at + 1).filter(|pattern| *pattern != b"*");
                 at += 2;
-            } else if may_hide_values && args.is(at, "NOVALUES") {
-                options.no_values = true;
+            } else if bare_word.is_some_and(|word| args.is(at, word)) {
+                options.bare = true;
                 at += 1;
             } else {
                 return Err(Fault::SYNTAX);

@@ -583,13 +583,15 @@ impl<'k> View<'k> {
         }
     }
 
-    /// One step of SCAN over the selected database: visits whole buckets until about `count` records
-    /// were seen. Returns the next cursor; 0 = done. Records that are due are passed over.
+    /// One step of SCAN over the selected database: looks at whole buckets until about `count` records
+    /// were seen, and visits those that are wanted. Returns the next cursor; 0 = done. Wanted records that
+    /// are due are deleted instead.
     pub fn scan(
         &mut self,
         cursor: u64,
         count: usize,
-        mut visit: impl FnMut(&[u8], RecordRef<'_>),
+        wants: impl Fn(RecordRef<'_>) -> bool,
+        mut visit: impl FnMut(&[u8]),
     ) -> u64 {
         const SLOT_BITS: u32 = 14;
         const LAST: u16 = 16_383;
@@ -599,6 +601,7 @@ impl<'k> View<'k> {
         let mut inner = cursor >> SLOT_BITS;
         let (mut seen, mut steps) = (0usize, 0usize);
         let budget = count.saturating_mul(10);
+        let mut gone: Vec<Vec<u8>> = Vec::new();
         loop {
             if inner == 0 {
                 match self.keyspace.occupied_from(db, slot) {
@@ -610,8 +613,12 @@ impl<'k> View<'k> {
                 loop {
                     inner = data.table.scan(inner, |record| {
                         seen += 1;
-                        if !is_due(record, now) {
-                            visit(record.key(), record);
+                        if wants(record) {
+                            if is_due(record, now) {
+                                gone.push(record.key().to_vec());
+                            } else {
+                                visit(record.key());
+                            }
                         }
                     });
                     // The low bits of a cursor are its bucket: it must fit beside the slot.
@@ -622,6 +629,10 @@ impl<'k> View<'k> {
                 }
             } else {
                 inner = 0;
+            }
+            for key in gone.drain(..) {
+                // Looking at a record that is due deletes it.
+                self.live(&key);
             }
             if inner != 0 {
                 return inner << SLOT_BITS | u64::from(slot);

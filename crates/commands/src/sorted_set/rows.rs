@@ -395,7 +395,7 @@ pub const COMMANDS: &[Command] = &[
         READ_ONE,
         "2.8.0",
         "O(1) a call, O(N) for the whole iteration",
-        ("key cursor [MATCH pattern] [COUNT count]", "Walks over members and scores step by step."),
+        ("key cursor [MATCH pattern] [COUNT count] [NOSCORES]", "Walks over members and scores step by step."),
         super::zscan,
     ),
     SORTED_SET.row(
