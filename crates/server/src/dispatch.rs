@@ -304,7 +304,14 @@ impl Turn<'_> {
             None if exclusive => {
                 context.keys = keyspace.view_all(&server.settings, client.db, self.now);
             }
-            None => context.keys.lock_keys(&locate_keys(keyspace, entry.command, args)),
+            None => {
+                let mut keys: SmallVec<[(&[u8], Located); 12]> = SmallVec::new();
+                entry.command.key_positions(args, |at| {
+                    let key = args.at(at);
+                    keys.push((key, keyspace.locate(key)));
+                });
+                context.keys.lock_each(&keys);
+            }
         }
         context.keys.no_touch = client.no_touch;
         let before = record::changes(&context.keys);

@@ -171,6 +171,8 @@ impl Worker {
     /// is on its way and waking up costs more than looking.
     fn wait(&mut self, events: &mut Vec<Event>, next_tick: Instant) -> io::Result<()> {
         const SPIN: Duration = Duration::from_micros(40);
+        /// Connections that make a turn worth its fixed cost.
+        const BATCH_MIN: usize = 8;
         if !self.again.is_empty() || !self.mailbox_is_empty() {
             return self.reactor.poll(Wait::Now, events);
         }
@@ -188,6 +190,11 @@ impl Worker {
                 std::thread::yield_now();
             }
             self.load.missed += 1;
+        }
+        if self.server.workers.len() > 1 && (1..BATCH_MIN).contains(&events.len()) {
+            // Several threads wait for few cores: whoever runs instead makes more work ready, and a turn's
+            // cost is shared by more commands.
+            std::thread::yield_now();
         }
         let left = next_tick.saturating_duration_since(Instant::now());
         let left = left.min(self.until_deadline());

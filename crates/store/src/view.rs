@@ -2,6 +2,7 @@
 //! to records, so every mutation passes here: expiry on access, eviction bits, change reports, counts
 //! and, later, the snapshot hook hang here and nowhere else. It knows no client and no protocol.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use larder_base::number;
@@ -14,7 +15,7 @@ use crate::expiry;
 use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotData, SlotGuard};
 use crate::record::{Payload, Record, RecordRef};
 use crate::settings::{EvictionBits, Settings};
-use crate::table::Place;
+use crate::table::{Place, Table};
 pub use crate::value::Text;
 use crate::value::{Kind, Typed, Value};
 
@@ -100,6 +101,21 @@ pub struct Tally {
     pub dirty: u64,
 }
 
+/// Where a key of the command is. The key is known by its place in the request, which stays for as long as the
+/// command runs.
+struct Hint {
+    address: usize,
+    len: usize,
+    at: Located,
+}
+
+impl Hint {
+    #[inline]
+    fn is_of(&self, key: &[u8]) -> bool {
+        self.address == key.as_ptr().addr() && self.len == key.len()
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Spot {
     guard: usize,
@@ -115,8 +131,10 @@ pub struct View<'k> {
     guards: SmallVec<[(DbIndex, u16, SlotGuard<'k>); 2]>,
     /// Slots may be locked on demand, in any order.
     exclusive: bool,
-    /// The first key of the command, located already.
-    hint: Option<(usize, usize, Located)>,
+    /// The command's keys, located already.
+    hints: SmallVec<[Hint; 1]>,
+    /// The hint that was right last.
+    hinted: Cell<usize>,
     /// Reads leave the eviction bits alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
     /// What happened, in order; only what somebody wants to hear.
@@ -206,7 +224,8 @@ impl<'k> View<'k> {
             now,
             guards: SmallVec::new(),
             exclusive,
-            hint: None,
+            hints: SmallVec::new(),
+            hinted: Cell::new(0),
             no_touch: false,
             changes: Vec::new(),
             tally: Tally::default(),
@@ -227,6 +246,31 @@ impl<'k> View<'k> {
         slots.dedup();
         for slot in slots {
             self.lock(db, slot);
+        }
+    }
+
+    /// Locks the slots of a command's keys in ascending order, and fetches their records: each key's misses
+    /// overlap with the others'.
+    pub fn lock_each(&mut self, keys: &[(&[u8], Located)]) {
+        /// More would push each other out of the cache.
+        const FETCH_MAX: usize = 256;
+        let fetched = keys.get(..FETCH_MAX.min(keys.len())).filter(|keys| keys.len() > 1);
+        for (_, at) in fetched.unwrap_or(&[]) {
+            self.keyspace.prefetch_slot(self.db, *at);
+        }
+        let places: SmallVec<[Located; 16]> = keys.iter().map(|(_, at)| *at).collect();
+        self.lock_keys(&places);
+        for fetch in [Table::prefetch_bucket, Table::prefetch_record] {
+            for (_, at) in fetched.unwrap_or(&[]) {
+                if let Some(guard) = self.guard(at.slot)
+                    && let Some((_, _, data)) = self.guards.get(guard)
+                {
+                    fetch(&data.table, at.hash);
+                }
+            }
+        }
+        for (key, at) in keys {
+            self.set_hint(key, *at);
         }
     }
 
@@ -255,7 +299,7 @@ impl<'k> View<'k> {
     /// Selects another database. Its keys are there only if they were locked, or in the exclusive section.
     pub fn select(&mut self, db: DbIndex) {
         self.db = db;
-        self.hint = None;
+        self.hints.clear();
     }
 
     /// The keyspace below.
@@ -271,7 +315,7 @@ impl<'k> View<'k> {
     /// Remembers where the first key is, so that it is not hashed again.
     #[inline]
     pub fn set_hint(&mut self, key: &[u8], at: Located) {
-        self.hint = Some((key.as_ptr().addr(), key.len(), at));
+        self.hints.push(Hint { address: key.as_ptr().addr(), len: key.len(), at });
     }
 
     /// Tells that somebody wants to hear of changes to a key (or no longer).
@@ -705,10 +749,15 @@ impl<'k> View<'k> {
 
     #[inline]
     fn locate(&self, key: &[u8]) -> Located {
-        match self.hint {
-            Some((at, len, located)) if at == key.as_ptr().addr() && len == key.len() => located,
-            _ => self.keyspace.locate(key),
+        // Commands look at a key several times, and at their keys in order.
+        let last = self.hinted.get();
+        for number in last..last + 2 {
+            if let Some(hint) = self.hints.get(number).filter(|hint| hint.is_of(key)) {
+                self.hinted.set(number);
+                return hint.at;
+            }
         }
+        self.keyspace.locate(key)
     }
 
     #[inline]
@@ -729,8 +778,13 @@ impl<'k> View<'k> {
     #[inline]
     fn guard(&mut self, slot: u16) -> Option<usize> {
         let db = self.db;
-        if let Some(at) = self.guards.iter().position(|held| held.1 == slot && held.0 == db) {
-            return Some(at);
+        let found = if self.exclusive || self.guards.len() < 16 {
+            self.guards.iter().position(|held| held.1 == slot && held.0 == db)
+        } else {
+            self.guards.binary_search_by_key(&(db, slot), |held| (held.0, held.1)).ok()
+        };
+        if found.is_some() {
+            return found;
         }
         if !self.exclusive {
             debug_assert!(false, "a key outside the command's declared keys");
