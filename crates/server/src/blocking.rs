@@ -13,6 +13,7 @@ use larder_store::DbIndex;
 use parking_lot::Mutex;
 
 use crate::client::OwnedArgs;
+use crate::clock::Ticks;
 use crate::dispatch::{self, Ready};
 use crate::durability::record;
 use crate::pubsub::Address;
@@ -31,6 +32,8 @@ pub struct Waiter {
     pub db: DbIndex,
     /// Its protocol version.
     pub version: Version,
+    /// When it began.
+    pub begun: Ticks,
     /// When it gives up; `None` = never.
     pub deadline: Option<Millis>,
     /// Served, timed out or gone: set by whoever ends the wait, once.

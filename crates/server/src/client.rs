@@ -27,6 +27,8 @@ pub struct Multi {
     pub queue: Vec<OwnedArgs>,
     /// A command was refused: EXEC will refuse all.
     pub broken: bool,
+    /// Some command needs memory: EXEC is refused when it is used up.
+    pub needs_memory: bool,
 }
 
 /// Which replies the client wants (CLIENT REPLY).
@@ -100,8 +102,8 @@ pub struct Client {
     pub since: Millis,
     /// When it last sent something.
     pub active: Millis,
-    /// Name of the last command.
-    pub last_command: &'static str,
+    /// Name of the last command, and of its subcommand.
+    pub last_command: (&'static str, &'static str),
 }
 
 impl Client {
@@ -136,7 +138,7 @@ impl Client {
             closing: false,
             since: now,
             active: now,
-            last_command: "NULL",
+            last_command: ("NULL", ""),
         }
     }
 
@@ -227,7 +229,10 @@ impl Client {
             self.input.capacity() - self.input.len(),
             self.out.len(),
             self.memory(),
-            self.last_command,
+            match self.last_command {
+                (name, "") => name.to_owned(),
+                (name, sub) => format!("{name}|{sub}"),
+            },
             redirect,
             if self.version == Version::Resp3 { 3 } else { 2 },
             String::from_utf8_lossy(&self.lib.0),

@@ -16,6 +16,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use crate::blocking::Waiter;
+use crate::books::{Books, Ran};
 use crate::client::{Client, OwnedArgs, ReplyMode};
 use crate::clock::Ticks;
 use crate::control::Session;
@@ -84,11 +85,15 @@ impl Turn<'_> {
                 return Verdict::Done;
             }
         };
-        client.last_command = entry.command.name;
+        client.last_command = (entry.command.name, "");
+        if !entry.command.subcommands.is_empty() {
+            client.last_command.1 = entry.command.subcommand(args).map_or("", |(_, sub)| sub.name);
+        }
         let queues =
             client.multi.is_some() && !crate::transactions::runs_at_once(entry.command.name);
         if queues {
-            crate::transactions::queue(client, args);
+            let needs_memory = entry.command.flags.has(Flags::DENYOOM);
+            crate::transactions::queue(client, args, needs_memory);
             return Verdict::Done;
         }
         if needs_exclusive(entry, args)
@@ -149,7 +154,10 @@ impl Turn<'_> {
                 entry.command.name
             )));
         }
-        if flags.has(Flags::DENYOOM) && self.server.is_out_of_memory() {
+        let queued = entry.control.is_some()
+            && entry.command.name == "exec"
+            && client.multi.as_ref().is_some_and(|multi| multi.needs_memory && !multi.broken);
+        if (flags.has(Flags::DENYOOM) || queued) && self.server.is_out_of_memory() {
             return Err(OUT_OF_MEMORY);
         }
         if client.multi.is_some() && flags.has(Flags::NO_MULTI) {
@@ -159,13 +167,23 @@ impl Turn<'_> {
     }
 
     fn refuse(&mut self, client: &mut Client, args: Args<'_>, fault: &Fault) {
-        self.stats.errors += 1;
-        self.server.count_error(fault.as_str());
-        if let Some(entry) = self.server.registry.find(args.at(0))
+        let entry = self.server.registry.find(args.at(0));
+        if let Some(entry) = entry
             && let Some(stats) = self.commands.get_mut(entry.number(args))
         {
             stats.rejected += 1;
         }
+        let ends = client.multi.is_some() && entry.is_some_and(|e| e.command.name == "exec");
+        let aborted;
+        let fault = if ends {
+            // What cannot begin now will not begin later: the transaction is over.
+            aborted = crate::transactions::abort(self.server, client, fault);
+            &aborted
+        } else {
+            fault
+        };
+        self.stats.errors += 1;
+        self.server.count_error(fault.as_str());
         if let Some(multi) = &mut client.multi {
             multi.broken = true;
         }
@@ -214,8 +232,11 @@ impl Turn<'_> {
             }
         };
         self.account(client, entry, args, failed, start);
-        // CLIENT REPLY ON is answered, though replies were off when it came.
-        if !wanted && (client.reply_mode != ReplyMode::On || entry.command.name != "client") {
+        // CLIENT REPLY ON is answered, though replies were off when it came; and what subscriptions answer
+        // are messages, not replies.
+        let message = entry.command.flags.has(Flags::PUBSUB.or(Flags::NOSCRIPT)) && !failed;
+        let on = client.reply_mode == ReplyMode::On && entry.command.name == "client";
+        if !wanted && !on && !message {
             client.out.truncate(start);
         }
         if client.caching.is_some() && entry.command.name != "client" && client.multi.is_none() {
@@ -240,39 +261,18 @@ impl Turn<'_> {
         let now = Ticks::now();
         let nanos = now.nanos_since(*self.clock);
         *self.clock = now;
-        let reply = client.out.get(start..).unwrap_or(&[]);
-        let number = entry.number(args);
-        self.book(number, nanos, failed.then_some(reply));
-        if entry.command.flags.has(Flags::SKIP_SLOWLOG) {
+        if client.waiting.is_some() {
+            // It is not over: who ends its wait enters it.
             return;
         }
-        let usec = i64::try_from(nanos / 1000).unwrap_or(i64::MAX);
-        let server = self.server;
-        let [slow, requests, replies] = &server.logs;
-        let asked: usize = args.all().iter().map(|arg| arg.len()).sum();
-        let sizes = [usec, to_i64(asked), to_i64(reply.len())];
-        for (log, amount) in [slow, requests, replies].into_iter().zip(sizes) {
-            if log.wants(amount) {
-                let short = crate::commandlog::shortened(args);
-                let peer = client.stream.peer().to_string();
-                log.add(self.now.0 / 1000, amount, short, peer, client.name.clone());
-            }
-        }
-        let event = if entry.command.flags.has(Flags::FAST) { "fast-command" } else { "command" };
-        server.latency.note(event, usec / 1000, self.now);
+        let reply = client.out.get(start..).unwrap_or(&[]);
+        self.books().enter(client, &Ran { entry, args, nanos, failed, reply });
     }
 
-    /// Counts a command by its number in the registry. `error`: the reply, if it is one.
-    pub fn book(&mut self, number: usize, nanos: u64, error: Option<&[u8]>) {
-        self.stats.commands += 1;
-        if let Some(stats) = self.commands.get_mut(number) {
-            stats.note(nanos, error.is_some());
-        }
-        if let Some(error) = error {
-            self.stats.errors += 1;
-            let text = error.get(1..).unwrap_or(&[]);
-            self.server.count_error(&String::from_utf8_lossy(text));
-        }
+    /// Where commands are entered that ran.
+    pub fn books(&mut self) -> Books<'_> {
+        let Turn { server, stats, commands, now, .. } = self;
+        Books { server, stats, commands, now: *now }
     }
 
     /// A data command of a client outside transactions. `Err` = it answered an error.
@@ -364,7 +364,8 @@ fn waiter(
     keys.sort();
     keys.dedup();
     let ended = AtomicBool::new(false);
-    Arc::new(Waiter { address, entry, args: owned(args), db, version, deadline, ended, keys })
+    let (args, begun) = (owned(args), Ticks::now());
+    Arc::new(Waiter { address, entry, args, db, version, deadline, begun, ended, keys })
 }
 
 /// Adds a view's counts to a worker's.
@@ -433,10 +434,6 @@ pub fn remember(
 /// Whether MONITOR shows a command.
 pub fn is_shown(command: &Command) -> bool {
     !command.flags.has(Flags::ADMIN) && !command.flags.has(Flags::SKIP_MONITOR)
-}
-
-fn to_i64(count: usize) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Slots and hashes of a command's keys.

@@ -3,6 +3,7 @@
 
 pub mod admission;
 pub mod blocking;
+pub mod books;
 pub mod client;
 pub mod clock;
 pub mod commandlog;

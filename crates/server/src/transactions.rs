@@ -1,9 +1,9 @@
 //! MULTI, EXEC, DISCARD, WATCH, UNWATCH: queueing, and running a queue as one. All keys of all queued
 //! commands are locked at once, so a transaction is as atomic as one command.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use larder_commands::{
     Args, Command, Context, Effects, Fault, Flags, Group, KeySpec, Outcome, Run,
@@ -11,7 +11,9 @@ use larder_commands::{
 use larder_protocol::reply::Reply;
 use larder_store::{DbIndex, Interest};
 
+use crate::books::Ran;
 use crate::client::{Client, Multi, OwnedArgs};
+use crate::clock::Ticks;
 use crate::control::{ControlCommand, Session};
 use crate::dispatch;
 use crate::durability::record::{self, Transaction, Unit};
@@ -78,12 +80,22 @@ pub fn runs_at_once(name: &str) -> bool {
     matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
-/// Queues a request.
-pub fn queue(client: &mut Client, args: Args<'_>) {
+/// Queues a request. `needs_memory`: it is refused when memory is used up.
+pub fn queue(client: &mut Client, args: Args<'_>, needs_memory: bool) {
     if let Some(multi) = &mut client.multi {
+        multi.needs_memory |= needs_memory;
         multi.queue.push(dispatch::owned(args));
         Reply::new(&mut client.out, client.version).simple("QUEUED");
     }
+}
+
+/// Ends a transaction whose EXEC was refused.
+pub fn abort(server: &Server, client: &mut Client, fault: &Fault) -> Fault {
+    client.multi = None;
+    forget_watches(server, client);
+    let reason = fault.as_str();
+    let reason = reason.strip_prefix("ERR ").unwrap_or(reason);
+    Fault::new(format!("EXECABORT Transaction discarded because of: {reason}"))
 }
 
 /// Whether this EXEC has a command that must run in the exclusive section.
@@ -152,12 +164,14 @@ fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
             continue;
         }
         let at = server.keyspace.locate(key);
+        // A key that is due already is gone before it is watched: its end is told to others, not to us.
         let mut view = server.keyspace.view(&server.settings, db, &[at], session.turn.now);
-        // A key that is due already is gone before it is watched.
         view.contains(key);
+        dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
+        let mut view = server.keyspace.view(&server.settings, db, &[at], session.turn.now);
         view.set_interest(key, Interest::WATCHED, true);
         server.watch.lock().entry((db, Box::from(*key))).or_default().push(Arc::clone(&flag));
-        dispatch::settle(server, &mut view, session.client.id, session.turn.ready);
+        drop(view);
         session.client.watched.push((db, key.to_vec()));
     }
     session.reply().ok();
@@ -200,20 +214,26 @@ fn exec(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
 
 /// Data commands only.
 fn run_locked(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<&AtomicBool>) {
-    for (number, took, failed) in run_queue(session, multi, flag) {
-        book(session, number, took, failed);
+    let books = run_queue(session, multi, flag);
+    for (done, owned) in books.iter().zip(&multi.queue) {
+        book(session, owned, done);
     }
 }
 
-/// What ran (its number in the registry), how long, and its reply if that is an error.
-type Booked = (Option<usize>, Duration, Option<Vec<u8>>);
+/// One command of a transaction that ran.
+struct Done {
+    nanos: u64,
+    failed: bool,
+    /// Where its reply is, of what is to be sent.
+    reply: Range<usize>,
+}
 
 /// Runs a queue with all its slots, and those of the watched keys, locked at once.
 fn run_queue(
     session: &mut Session<'_, '_, '_>,
     multi: &Multi,
     flag: Option<&AtomicBool>,
-) -> Vec<Booked> {
+) -> Vec<Done> {
     let server = session.turn.server;
     let mut keys: Vec<_> = Vec::new();
     let db = session.client.db;
@@ -262,9 +282,10 @@ fn run_queue(
     let mut books = Vec::with_capacity(multi.queue.len());
     let mut unit = Unit::default();
     for owned in &multi.queue {
-        let begun = Instant::now();
-        let (number, failed) = run_queued(server, &mut context, client_view, owned, &mut unit);
-        books.push((number, begun.elapsed(), failed));
+        let (begun, start) = (Ticks::now(), context.reply.len());
+        let failed = run_queued(server, &mut context, client_view, owned, &mut unit);
+        let nanos = Ticks::now().nanos_since(begun);
+        books.push(Done { nanos, failed, reply: start..context.reply.len() });
     }
     unit.record(&server.journal, db);
     dispatch::tally(session.turn.stats, &context.keys);
@@ -272,32 +293,30 @@ fn run_queue(
     books
 }
 
-fn book(
-    session: &mut Session<'_, '_, '_>,
-    number: Option<usize>,
-    took: Duration,
-    failed: Option<Vec<u8>>,
-) {
-    if let Some(number) = number {
-        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
-        session.turn.book(number, nanos, failed.as_deref());
-    }
+fn book(session: &mut Session<'_, '_, '_>, owned: &OwnedArgs, done: &Done) {
+    let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
+    let args = Args::new(&slices);
+    let Some(entry) = session.turn.server.registry.find(args.at(0)) else { return };
+    let client = &*session.client;
+    let reply = client.out.get(done.reply.clone()).unwrap_or(&[]);
+    let ran = Ran { entry, args, nanos: done.nanos, failed: done.failed, reply };
+    session.turn.books().enter(client, &ran);
 }
 
-/// One data command of a transaction: what it was, and its reply if that is an error.
+/// One data command of a transaction; true if it answered an error.
 fn run_queued(
     server: &Server,
     context: &mut Context<'_>,
     tracker: Option<&Arc<Tracker>>,
     owned: &OwnedArgs,
     unit: &mut Unit,
-) -> (Option<usize>, Option<Vec<u8>>) {
+) -> bool {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
-    let Some(entry) = server.registry.find(args.at(0)) else { return (None, None) };
-    let Run::Data(handler) = entry.command.run else { return (None, None) };
+    let Some(entry) = server.registry.find(args.at(0)) else { return false };
+    let Run::Data(handler) = entry.command.run else { return false };
     let start = context.reply.len();
-    let mut failed = None;
+    let mut failed = false;
     let before = record::changes(&context.keys);
     context.effects = Effects::new(server.journal.is_active());
     let outcome = handler(context, args);
@@ -314,13 +333,13 @@ fn run_queued(
         Err(fault) => {
             context.reply.truncate(start);
             context.reply.error(fault.as_str());
-            failed = Some(context.reply.written_since(start).to_vec());
+            failed = true;
         }
     }
     if let Some(tracker) = tracker {
         dispatch::remember(server, tracker, &mut context.keys, entry.command, args);
     }
-    (Some(entry.number(args)), failed)
+    failed
 }
 
 /// With control commands or such that touch undeclared keys: one by one, while nobody else runs.
@@ -347,8 +366,8 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
         if !server.monitors.is_idle() {
             show(server, session.client, owned);
         }
-        let begun = Instant::now();
-        let mut failed = None;
+        let (begun, start) = (Ticks::now(), session.client.out.len());
+        let mut failed = false;
         match entry.command.run {
             Run::Data(_) => {
                 let client = &mut *session.client;
@@ -363,23 +382,24 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     retry: false,
                 };
                 let mut unit = Unit::default();
-                failed = run_queued(server, &mut context, tracker.as_ref(), owned, &mut unit).1;
+                failed = run_queued(server, &mut context, tracker.as_ref(), owned, &mut unit);
                 whole.add(unit, context.keys.db(), &server.journal);
                 dispatch::tally(session.turn.stats, &context.keys);
                 dispatch::settle(server, &mut context.keys, id, session.turn.ready);
             }
             Run::Control => {
-                let start = session.client.out.len();
                 if let Some(Err(fault)) =
                     entry.control.map(|control| crate::control::run(session, control, args))
                 {
                     session.client.out.truncate(start);
                     session.reply().error(fault.as_str());
-                    failed = Some(session.client.out.get(start..).unwrap_or(&[]).to_vec());
+                    failed = true;
                 }
             }
         }
-        book(session, Some(entry.number(args)), begun.elapsed(), failed);
+        let nanos = Ticks::now().nanos_since(begun);
+        let done = Done { nanos, failed, reply: start..session.client.out.len() };
+        book(session, owned, &done);
     }
     whole.end(&server.journal);
 }

@@ -21,6 +21,7 @@ use larder_net::{
 use larder_protocol::reply::Reply;
 use parking_lot::MutexGuard;
 
+use crate::books::Books;
 use crate::client::Client;
 use crate::clock::{self, Ticks};
 use crate::dispatch::{self, Ready, TICK};
@@ -295,10 +296,15 @@ impl Worker {
                 }
             }
             Letter::Served(token, bytes) => {
-                if let Some(client) = state.client(token) {
+                let WorkerState { clients, stats, commands, .. } = &mut **state;
+                if let Some(client) = seats::find(clients, token) {
+                    let start = client.out.len();
                     client.out.extend_from_slice(&bytes);
                     if let Some(waiter) = client.waiting.take() {
                         self.timers.cancel(&waiter, token);
+                        let mut books =
+                            Books { server: &self.server, stats, commands, now: self.now };
+                        books.end_wait(client, &waiter, start);
                     }
                     self.dirty.push(token);
                     self.again.push(token);

@@ -13,8 +13,9 @@ use larder_store::DbIndex;
 use larder_store::expiry::Due;
 use parking_lot::MutexGuard;
 
-use super::{Worker, WorkerState};
+use super::{Worker, WorkerState, seats};
 use crate::blocking::Waiter;
+use crate::books::Books;
 use crate::dispatch;
 use crate::stats::Stats;
 
@@ -62,14 +63,15 @@ impl Worker {
             && when <= self.now
         {
             self.timers.0.pop_first();
-            let Some(client) = state.client(token) else { continue };
+            let WorkerState { clients, stats, commands, .. } = &mut **state;
+            let Some(client) = seats::find(clients, token) else { continue };
             // Whoever ended the wait before has sent a letter.
-            if let Some(waiter) = &client.waiting
-                && waiter.end()
-            {
-                self.server.blocked.remove(waiter);
-                client.waiting = None;
+            if let Some(waiter) = client.waiting.take_if(|waiter| waiter.end()) {
+                self.server.blocked.remove(&waiter);
+                let start = client.out.len();
                 Reply::new(&mut client.out, client.version).null_array();
+                let mut books = Books { server: &self.server, stats, commands, now: self.now };
+                books.end_wait(client, &waiter, start);
                 self.dirty.push(token);
                 self.again.push(token);
             }
