@@ -1,6 +1,6 @@
 //! All commands by name: the data commands' rows and the server's own, found in one look-up.
 
-use larder_commands::{Args, Command};
+use larder_commands::{Args, Command, Group};
 
 use crate::control::{self, ControlCommand};
 use crate::dispatch;
@@ -22,6 +22,8 @@ pub struct Entry {
     pub control: Option<&'static ControlCommand>,
     /// A data command whose only key is its first argument.
     pub one_key: bool,
+    /// Its value is a collection, which lies apart from its record.
+    pub collection: bool,
     /// Position in per-command statistics; those of its subcommands follow.
     number: usize,
 }
@@ -60,7 +62,12 @@ impl Registry {
                 None => command.name,
             };
             let one_key = control.is_none() && dispatch::has_one_key(command);
-            registry.add(Entry { command, called, control, one_key, number: registry.numbers });
+            let collection = matches!(
+                command.group,
+                Group::Hash | Group::List | Group::Set | Group::SortedSet | Group::Geo
+            );
+            let number = registry.numbers;
+            registry.add(Entry { command, called, control, one_key, collection, number });
             registry.numbers += 1 + command.subcommands.len();
         }
         registry

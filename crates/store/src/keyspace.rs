@@ -216,6 +216,14 @@ impl Keyspace {
         }
     }
 
+    /// Fetches what the record of a key points to into the cache, if the slot is free.
+    #[inline]
+    pub fn prefetch_value(&self, db: DbIndex, at: Located) {
+        if let Some(guard) = self.try_lock(db, at.slot) {
+            guard.table.prefetch_value(at.hash);
+        }
+    }
+
     /// Locks a slot; `None` while the database was never written to or does not exist.
     #[inline]
     pub(crate) fn lock(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {

@@ -16,7 +16,7 @@
 use larder_base::hash::KeyHasher;
 use larder_base::rng::Rng;
 
-use crate::record::{Raw, Record, RecordMut, RecordRef};
+use crate::record::{Payload, Raw, Record, RecordMut, RecordRef};
 
 const WORDS: usize = 7;
 const ADDRESS: u64 = (1 << 48) - 1;
@@ -136,6 +136,28 @@ impl Table {
             prefetch(at);
             prefetch(at.wrapping_add(56));
             candidates &= candidates - 1;
+        }
+    }
+
+    /// Asks the processor to fetch what the record of this hash points to (the record should have been
+    /// fetched before).
+    #[inline]
+    pub fn prefetch_value(&self, hash: u64) {
+        let buckets = self.buckets();
+        if buckets == 0 {
+            return;
+        }
+        let bucket = self.bucket(bucket_of(hash, buckets));
+        let candidates = bucket.tagged(tag_of(hash));
+        if candidates == 0 {
+            return;
+        }
+        let word = bucket.words[candidates.trailing_zeros() as usize];
+        // SAFETY: the table owns the record and is borrowed.
+        if let Payload::Boxed(value) = unsafe { raw_of(word).borrow() }.payload() {
+            let at = value.address();
+            prefetch(at);
+            prefetch(at.wrapping_add(64));
         }
     }
 

@@ -32,7 +32,9 @@ const ROOM_MIN: usize = 16 * 1024;
 /// needs what the one before fetched.
 const SLOT_AHEAD: usize = 9;
 const BUCKET_AHEAD: usize = 6;
-const RECORD_AHEAD: usize = 3;
+const RECORD_AHEAD: usize = 4;
+/// And the contents of collections, which lie apart from their records.
+const VALUE_AHEAD: usize = 2;
 
 /// A parsed request.
 pub struct Parsed {
@@ -109,6 +111,7 @@ struct Ahead {
     slots: usize,
     buckets: usize,
     records: usize,
+    values: usize,
 }
 
 /// Own buffers kept for reuse, and the largest of them.
@@ -131,7 +134,7 @@ impl Batch {
             pieces: Vec::new(),
             scratch: Vec::new(),
             spare: Vec::new(),
-            ahead: Ahead { slots: 0, buckets: 0, records: 0 },
+            ahead: Ahead { slots: 0, buckets: 0, records: 0, values: 0 },
         }
     }
 
@@ -284,6 +287,15 @@ impl Batch {
                 keyspace.prefetch_record(*db, *at);
             }
             ahead.records += 1;
+        }
+        while ahead.values < until(VALUE_AHEAD) {
+            if let Some(Parsed { at: Some(at), db, entry: Some(entry), .. }) =
+                requests.get(ahead.values)
+                && entry.collection
+            {
+                keyspace.prefetch_value(*db, *at);
+            }
+            ahead.values += 1;
         }
     }
 

@@ -83,6 +83,12 @@ impl Fields {
 }
 
 impl Hash {
+    /// Where its members begin, to fetch them ahead.
+    #[inline]
+    pub(crate) fn address(&self) -> *const u8 {
+        self.word.address()
+    }
+
     /// An empty hash; allocates nothing.
     pub fn new() -> Hash {
         Hash { word: OneWord::small(Plain::new()) }

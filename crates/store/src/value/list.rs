@@ -243,6 +243,12 @@ fn remove_packed(packed: &mut Linked, element: &Encoded<'_>, max: usize, end: En
 }
 
 impl List {
+    /// Where its members begin, to fetch them ahead.
+    #[inline]
+    pub(crate) fn address(&self) -> *const u8 {
+        self.word.address()
+    }
+
     /// An empty list; allocates nothing.
     pub fn new() -> List {
         List { word: OneWord::small(Linked::new()) }

@@ -129,6 +129,18 @@ pub trait Typed: Sized {
 }
 
 impl Value {
+    /// Where its contents begin, to fetch them ahead.
+    #[inline]
+    pub(crate) fn address(&self) -> *const u8 {
+        match self {
+            Value::Text(text) => Arc::as_ptr(text).cast(),
+            Value::List(list) => list.address(),
+            Value::Set(set) => set.address(),
+            Value::Hash(hash) => hash.address(),
+            Value::SortedSet(sorted) => sorted.address(),
+        }
+    }
+
     /// The type of the key that holds this.
     pub fn kind(&self) -> Kind {
         match self {

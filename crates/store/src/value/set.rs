@@ -19,6 +19,12 @@ pub struct Set {
 }
 
 impl Set {
+    /// Where its members begin, to fetch them ahead.
+    #[inline]
+    pub(crate) fn address(&self) -> *const u8 {
+        self.word.address()
+    }
+
     /// An empty set; allocates nothing.
     pub fn new() -> Set {
         Set { word: OneWord::small(Blob::new()) }

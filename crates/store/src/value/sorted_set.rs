@@ -116,6 +116,12 @@ fn rescore_packed(packed: &mut Plain, at: usize, member: &[u8], score: f64) {
 }
 
 impl SortedSet {
+    /// Where its members begin, to fetch them ahead.
+    #[inline]
+    pub(crate) fn address(&self) -> *const u8 {
+        self.word.address()
+    }
+
     /// An empty sorted set; allocates nothing.
     pub fn new() -> SortedSet {
         SortedSet { word: OneWord::small(Plain::new()) }

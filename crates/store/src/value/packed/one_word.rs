@@ -81,6 +81,12 @@ impl<S: Small, B> OneWord<S, B> {
         self.at.as_ptr().map_addr(|address| address & !BIG).cast::<B>()
     }
 
+    /// Where what it owns begins, to fetch it ahead.
+    #[inline]
+    pub fn address(&self) -> *const u8 {
+        self.boxed().cast()
+    }
+
     /// To read.
     #[inline]
     pub fn form(&self) -> Form<'_, S, B> {
