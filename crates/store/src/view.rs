@@ -1,105 +1,34 @@
 //! A view: the locked slots of one command (or of one transaction), at one moment. It is the only way
 //! to records, so every mutation passes here: expiry on access, eviction bits, change reports, counts
-//! and, later, the snapshot hook hang here and nowhere else. It knows no client and no protocol.
+//! and the snapshot hook hang here and nowhere else. It knows no client and no protocol.
+//!
+//! This file holds the view, its locks, reading, and the few functions that every change ends in; see
+//! `writing` for the changes themselves, `walk` for many keys at once, `changes` for what it reports.
+
+mod changes;
+mod payload;
+mod walk;
+mod writing;
 
 use std::cell::Cell;
-use std::sync::Arc;
 
-use larder_base::number;
 use larder_base::rng::Rng;
-use larder_base::slot::Slot;
 use larder_base::time::Millis;
 use smallvec::SmallVec;
 
+pub use self::changes::{Change, Deadline, EventClass, Tally, What, WrongType};
 use crate::expiry;
 use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotData, SlotGuard};
 use crate::record::{Payload, Record, RecordRef};
 use crate::settings::{EvictionBits, Settings};
 use crate::table::{Place, Table};
 pub use crate::value::Text;
-use crate::value::{Kind, Typed, Value};
+use crate::value::{Kind, Typed};
 
 /// Texts up to this many bytes lie inside their record.
 pub const INLINE_TEXT_MAX: usize = 1024;
 /// Values that take more allocations than this are freed by the background.
 const FREE_COST_MAX: usize = 64;
-
-/// The key holds another type than the command wants.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct WrongType;
-
-/// What becomes of a key's deadline when its value is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deadline {
-    /// The key keeps the one it has.
-    Keep,
-    /// The key has none afterwards.
-    None,
-    /// The key expires then.
-    At(Millis),
-}
-
-/// Classes of keyspace notifications.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum EventClass {
-    /// `g`: commands on keys of any type.
-    Generic,
-    /// `$`
-    String,
-    /// `l`
-    List,
-    /// `s`
-    Set,
-    /// `h`
-    Hash,
-    /// `z`
-    SortedSet,
-    /// `x`: a key expired.
-    Expired,
-    /// `e`: a key was evicted.
-    Evicted,
-    /// `m`: a read missed.
-    KeyMiss,
-    /// `n`: a key was created.
-    New,
-    /// `t`
-    Stream,
-}
-
-/// What happened to a key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// Its value or deadline changed: watchers and caches must hear.
-    Modified,
-    /// A notification of this name.
-    Event(EventClass, &'static str),
-    /// It may serve clients that wait for it now.
-    Ready,
-}
-
-/// One report of a view.
-#[derive(Clone, Debug)]
-pub struct Change {
-    /// The database.
-    pub db: DbIndex,
-    /// The key.
-    pub key: Box<[u8]>,
-    /// What happened.
-    pub what: What,
-}
-
-/// Counts that a view gathers for the server's statistics.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Tally {
-    /// Reads that found a live key.
-    pub hits: u64,
-    /// Reads that found none.
-    pub misses: u64,
-    /// Keys deleted because they were due.
-    pub expired: u64,
-    /// Modifications of keys.
-    pub dirty: u64,
-}
 
 /// Where a key of the command is. The key is known by its place in the request, which stays for as long as the
 /// command runs.
@@ -406,183 +335,6 @@ impl<'k> View<'k> {
         self.at(spot).map(RecordRef::deadline)
     }
 
-    // ---- writing ----
-
-    /// The collection at a key, to change in place.
-    ///
-    /// # Errors
-    /// `WrongType` if the key holds another type.
-    #[inline]
-    pub fn write<T: Typed>(&mut self, key: &[u8]) -> Result<Option<&mut T>, WrongType> {
-        let Some(spot) = self.live(key) else { return Ok(None) };
-        self.touch(spot);
-        self.preserve(spot);
-        self.typed_mut(spot).map(Some)
-    }
-
-    /// The collection at a key to change in place, created empty if need be: put something into it, or
-    /// call `remove_if_empty`.
-    ///
-    /// # Errors
-    /// `WrongType` if the key holds another type.
-    #[inline]
-    pub fn write_or_create<T: Typed>(&mut self, key: &[u8]) -> Result<&mut T, WrongType> {
-        let spot = match self.live(key) {
-            Some(spot) => {
-                self.touch(spot);
-                self.preserve(spot);
-                spot
-            }
-            None => self.add(Record::boxed(key, T::fresh().wrap(), None)).ok_or(WrongType)?,
-        };
-        self.typed_mut(spot)
-    }
-
-    /// Removes the key if its collection is empty, and reports `del`. True if it did.
-    pub fn remove_if_empty(&mut self, key: &[u8]) -> bool {
-        let Some(spot) = self.live(key) else { return false };
-        let empty = self.at(spot).is_some_and(|record| match record.payload() {
-            Payload::Boxed(value) => value.is_empty(),
-            Payload::Text(_) | Payload::Int(_) => false,
-        });
-        if empty {
-            self.take_at(spot, key);
-            self.notify(key, EventClass::Generic, "del");
-        }
-        empty
-    }
-
-    /// Writes a string over whatever the key held. Integers in canonical form are kept as integers.
-    #[inline]
-    pub fn set_string(&mut self, key: &[u8], text: &[u8], deadline: Deadline) {
-        if text.len() <= 20
-            && let Some(value) = number::parse_i64(text)
-        {
-            return self.set_integer(key, value, deadline);
-        }
-        self.set_text(key, text, deadline, false);
-    }
-
-    /// Writes an integer over whatever the key held.
-    #[inline]
-    pub fn set_integer(&mut self, key: &[u8], value: i64, deadline: Deadline) {
-        if let Some(spot) = self.live(key) {
-            let when = self.resolve(spot, deadline);
-            if self.redate_in_place(spot, when)
-                && let Some(mut record) = self.at_mut(spot)
-                && record.overwrite_integer(value)
-            {
-                return self.touch(spot);
-            }
-            return self.replace(spot, Record::integer(key, value, when));
-        }
-        let when = deadline_of_new(deadline);
-        self.add(Record::integer(key, value, when));
-    }
-
-    /// Lets `edit` change the text at a key in place; an absent key is an empty text. The deadline stays.
-    /// If the text is empty afterwards and the key was absent, it is not created.
-    ///
-    /// # Errors
-    /// `WrongType` if the key holds another type.
-    pub fn edit_string<R>(
-        &mut self,
-        key: &[u8],
-        edit: impl FnOnce(&mut Vec<u8>) -> R,
-    ) -> Result<R, WrongType> {
-        let Some(spot) = self.live(key) else {
-            let mut text = Vec::new();
-            let result = edit(&mut text);
-            if !text.is_empty() {
-                self.set_text(key, &text, Deadline::None, true);
-            }
-            return Ok(result);
-        };
-        self.touch(spot);
-        if self.at(spot).is_some_and(|record| record.kind() != Kind::String) {
-            return Err(WrongType);
-        }
-        self.preserve(spot);
-        if let Some(Value::Text(text)) = self.at_mut(spot).and_then(|record| record.into_value()) {
-            return Ok(edit(Arc::make_mut(text)));
-        }
-        let mut text = self.text_at(spot)?.to_vec();
-        let result = edit(&mut text);
-        let when = self.resolve(spot, Deadline::Keep);
-        let record = text_record(key, text, when, true);
-        self.replace(spot, record);
-        Ok(result)
-    }
-
-    /// Writes a value over whatever the key held.
-    pub fn put(&mut self, key: &[u8], value: Value, deadline: Deadline) {
-        let value = match value {
-            Value::Text(text) if text.len() <= INLINE_TEXT_MAX => {
-                return self.set_string(key, &text, deadline);
-            }
-            other => other,
-        };
-        match self.live(key) {
-            Some(spot) => {
-                let when = self.resolve(spot, deadline);
-                self.replace(spot, Record::boxed(key, value, when));
-            }
-            None => {
-                self.add(Record::boxed(key, value, deadline_of_new(deadline)));
-            }
-        }
-    }
-
-    /// Puts a whole record, its deadline included, over whatever its key held (RENAME, COPY, MOVE).
-    pub fn put_record(&mut self, mut record: Record) {
-        let key = record.key().to_vec();
-        if !self.keyspace.lanes().are_idle() {
-            let (db, at) = (self.keyspace.physical(self.db), self.locate(&key));
-            self.keyspace.snapshots().note_move(&mut record, db, at);
-        }
-        match self.live(&key) {
-            Some(spot) => self.replace(spot, record),
-            None => {
-                self.add(record);
-            }
-        }
-    }
-
-    /// Takes a live key's record out; reports nothing.
-    pub fn take_record(&mut self, key: &[u8]) -> Option<Record> {
-        let spot = self.live(key)?;
-        self.take_at(spot, key)
-    }
-
-    /// Removes a live key; big values are freed by the background. Reports nothing.
-    pub fn remove(&mut self, key: &[u8]) -> bool {
-        match self.take_record(key) {
-            Some(record) => {
-                self.discard(record);
-                true
-            }
-            None => false,
-        }
-    }
-
-    /// Gives a live key another deadline, or none. False if there is no such key.
-    pub fn set_deadline(&mut self, key: &[u8], when: Option<Millis>) -> bool {
-        let Some(spot) = self.live(key) else { return false };
-        if self.redate_in_place(spot, when) {
-            return true;
-        }
-        self.preserve(spot);
-        let (db, now, keyspace) = (self.db, self.now, self.keyspace);
-        let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return false };
-        data.table.update(spot.place, |record| record.with_deadline(when));
-        data.table.set_mark(spot.place, expiry::mark(when, now));
-        // In place was not possible, so the deadline appeared or went.
-        let change = if when.is_some() { 1 } else { -1 };
-        data.volatile = data.volatile.saturating_add_signed(change);
-        keyspace.count(db, *slot, 0, i64::from(change), false);
-        true
-    }
-
     // ---- reports ----
 
     /// A key was modified, and this notification is due: every mutation ends with one of these per key.
@@ -611,138 +363,6 @@ impl<'k> View<'k> {
         if self.keyspace.observed() {
             self.report(key, What::Event(class, event));
         }
-    }
-
-    // ---- the whole keyspace ----
-
-    /// Visits every live key of the selected database.
-    pub fn for_each_key(&mut self, mut visit: impl FnMut(&[u8], RecordRef<'_>)) {
-        let (db, now) = (self.db, self.now);
-        for slot in self.keyspace.occupied_slots(db) {
-            let Some(index) = self.guard(slot) else { continue };
-            let Some((_, _, data)) = self.guards.get(index) else { continue };
-            for record in data.table.iter().filter(|record| !is_due(*record, now)) {
-                visit(record.key(), record);
-            }
-        }
-    }
-
-    /// One step of SCAN over the selected database: looks at whole buckets until about `count` records
-    /// were seen, and visits those that are wanted. Returns the next cursor; 0 = done. Wanted records that
-    /// are due are deleted instead.
-    pub fn scan(
-        &mut self,
-        cursor: u64,
-        count: usize,
-        wants: impl Fn(RecordRef<'_>) -> bool,
-        mut visit: impl FnMut(&[u8]),
-    ) -> u64 {
-        const SLOT_BITS: u32 = 14;
-        const LAST: u16 = 16_383;
-        debug_assert_eq!(usize::from(LAST) + 1, Slot::COUNT);
-        let (db, now) = (self.db, self.now);
-        let mut slot = u16::try_from(cursor & u64::from(LAST)).unwrap_or(0);
-        let mut inner = cursor >> SLOT_BITS;
-        let (mut seen, mut steps) = (0usize, 0usize);
-        let budget = count.saturating_mul(10);
-        let mut gone: Vec<Vec<u8>> = Vec::new();
-        loop {
-            if inner == 0 {
-                match self.keyspace.occupied_from(db, slot) {
-                    Some(next) => slot = next,
-                    None => return 0,
-                }
-            }
-            if let Some((_, _, data)) = self.guard(slot).and_then(|index| self.guards.get(index)) {
-                loop {
-                    inner = data.table.scan(inner, |record| {
-                        seen += 1;
-                        if wants(record) {
-                            if is_due(record, now) {
-                                gone.push(record.key().to_vec());
-                            } else {
-                                visit(record.key());
-                            }
-                        }
-                    });
-                    // The low bits of a cursor are its bucket: it must fit beside the slot.
-                    steps += 1;
-                    if inner == 0 || seen >= count || steps >= budget {
-                        break;
-                    }
-                }
-            } else {
-                inner = 0;
-            }
-            for key in gone.drain(..) {
-                // Looking at a record that is due deletes it.
-                self.live(&key);
-            }
-            if inner != 0 {
-                return inner << SLOT_BITS | u64::from(slot);
-            }
-            if slot >= LAST {
-                return 0;
-            }
-            slot += 1;
-            if seen >= count || steps >= budget {
-                return self.keyspace.occupied_from(db, slot).map_or(0, u64::from);
-            }
-        }
-    }
-
-    /// Deletes the records of a locked slot that are due, and marks anew those that were only looked at
-    /// early. Touches no record whose mark is not due.
-    pub fn sweep(&mut self, slot: u16, due: &expiry::Due) {
-        /// Records looked at in one go; the rest is found by the next sweep.
-        const LOOK_MAX: usize = 4096;
-        let now = self.now;
-        let Some(guard) = self.guard(slot) else { return };
-        let mut gone: Vec<Vec<u8>> = Vec::new();
-        {
-            let Some((_, _, data)) = self.guards.get_mut(guard) else { return };
-            if data.volatile == 0 {
-                return;
-            }
-            let mut places = Vec::new();
-            data.table.places_by_mark(LOOK_MAX, |mark| due.has(mark), &mut places);
-            for place in places {
-                let record = data.table.at(place);
-                if is_due(record, now) {
-                    gone.push(record.key().to_vec());
-                } else {
-                    let mark = expiry::mark(record.deadline(), now);
-                    data.table.set_mark(place, mark);
-                }
-            }
-        }
-        for key in gone {
-            // Looking at a record that is due deletes it.
-            self.live(&key);
-        }
-    }
-
-    /// Deadlines among the first records of a locked slot, for an estimate: at most `max` of them.
-    pub fn deadlines(&self, slot: u16, max: usize) -> Vec<Millis> {
-        let data = self.guards.iter().find(|(_, number, _)| *number == slot);
-        let records = data.into_iter().flat_map(|(_, _, data)| data.table.iter().take(4 * max));
-        records.filter_map(|record| record.deadline()).take(max).collect()
-    }
-
-    /// A random live key of the selected database.
-    pub fn random_key(&mut self, rng: &mut Rng) -> Option<Vec<u8>> {
-        for _ in 0..100 {
-            let slot = self.keyspace.random_occupied(self.db, rng)?;
-            let index = self.guard(slot)?;
-            let (_, _, data) = self.guards.get(index)?;
-            if let Some(place) = data.table.random(rng) {
-                let record = data.table.at(place);
-                if !is_due(record, self.now) {
-                    return Some(record.key().to_vec());
-                }
-            }
-        }
-        None
     }
 
     // ---- inside ----
@@ -869,58 +489,6 @@ impl<'k> View<'k> {
         self.at(spot).and_then(RecordRef::text_value).ok_or(WrongType)
     }
 
-    fn set_text(&mut self, key: &[u8], text: &[u8], deadline: Deadline, raw: bool) {
-        let Some(spot) = self.live(key) else {
-            let when = deadline_of_new(deadline);
-            let record = if text.len() <= INLINE_TEXT_MAX {
-                Record::text(key, text, when, raw)
-            } else {
-                text_record(key, text.to_vec(), when, raw)
-            };
-            self.add(record);
-            return;
-        };
-        let when = self.resolve(spot, deadline);
-        if !raw
-            && self.redate_in_place(spot, when)
-            && let Some(mut record) = self.at_mut(spot)
-            && record.overwrite_text(text)
-        {
-            return self.touch(spot);
-        }
-        if text.len() <= INLINE_TEXT_MAX {
-            self.replace(spot, Record::text(key, text, when, raw));
-        } else {
-            self.replace(spot, text_record(key, text.to_vec(), when, raw));
-        }
-    }
-
-    fn resolve(&self, spot: Spot, deadline: Deadline) -> Option<Millis> {
-        match deadline {
-            Deadline::None => None,
-            Deadline::At(when) => Some(when),
-            Deadline::Keep => self.at(spot).and_then(RecordRef::deadline),
-        }
-    }
-
-    /// Sets the deadline if that needs no other allocation; false if it does.
-    fn redate_in_place(&mut self, spot: Spot, when: Option<Millis>) -> bool {
-        self.preserve(spot);
-        let now = self.now;
-        let Some((_, _, data)) = self.guards.get_mut(spot.guard) else { return false };
-        match (data.table.at(spot.place).deadline(), when) {
-            (None, None) => true,
-            (Some(old), Some(new)) => {
-                if old != new {
-                    data.table.at_mut(spot.place).overwrite_deadline(new);
-                    data.table.set_mark(spot.place, expiry::mark(when, now));
-                }
-                true
-            }
-            _ => false,
-        }
-    }
-
     fn replace(&mut self, spot: Spot, mut record: Record) {
         self.preserve(spot);
         let bits = self.fresh_bits();
@@ -1044,74 +612,8 @@ impl<'k> View<'k> {
     }
 }
 
-impl RecordRef<'_> {
-    /// The type that clients see.
-    pub fn kind(self) -> Kind {
-        match self.payload() {
-            Payload::Text(_) | Payload::Int(_) => Kind::String,
-            Payload::Boxed(value) => value.kind(),
-        }
-    }
-}
-
-impl<'a> RecordRef<'a> {
-    /// The string value; `None` for collections.
-    #[inline]
-    pub fn text_value(self) -> Option<Text<'a>> {
-        match self.payload() {
-            Payload::Text(text) => Some(Text::Bytes(text)),
-            Payload::Int(value) => Some(Text::Int(value)),
-            Payload::Boxed(Value::Text(text)) => Some(Text::Bytes(text)),
-            Payload::Boxed(_) => None,
-        }
-    }
-
-    /// The collection, if the record holds this type.
-    pub fn get<T: Typed>(self) -> Option<&'a T> {
-        match self.payload() {
-            Payload::Boxed(value) => T::of(value),
-            Payload::Text(_) | Payload::Int(_) => None,
-        }
-    }
-
-    /// How OBJECT ENCODING calls the form of the value.
-    pub fn encoding_name(self) -> &'static str {
-        const EMBSTR_MAX: usize = 44;
-        match self.payload() {
-            Payload::Int(_) => "int",
-            Payload::Text(text) if text.len() <= EMBSTR_MAX && !self.is_raw() => "embstr",
-            Payload::Text(_) => "raw",
-            Payload::Boxed(value) => value.encoding_name(),
-        }
-    }
-
-    /// Bytes that the key and its value hold, without the table's share.
-    pub fn memory_usage(self) -> usize {
-        let inner = match self.payload() {
-            Payload::Boxed(value) => value.memory_usage(),
-            Payload::Text(_) | Payload::Int(_) => 0,
-        };
-        self.shallow_size() + inner
-    }
-}
-
 fn is_due(record: RecordRef<'_>, now: Millis) -> bool {
     record.deadline().is_some_and(|when| when <= now)
-}
-
-fn deadline_of_new(deadline: Deadline) -> Option<Millis> {
-    match deadline {
-        Deadline::Keep | Deadline::None => None,
-        Deadline::At(when) => Some(when),
-    }
-}
-
-fn text_record(key: &[u8], text: Vec<u8>, when: Option<Millis>, raw: bool) -> Record {
-    if text.len() <= INLINE_TEXT_MAX {
-        Record::text(key, &text, when, raw)
-    } else {
-        Record::boxed(key, Value::Text(Arc::new(text)), when)
-    }
 }
 
 impl EvictionBits {
