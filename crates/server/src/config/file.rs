@@ -27,6 +27,17 @@ struct Line {
     words: Vec<String>,
 }
 
+impl Line {
+    fn fault(&self, reason: String) -> LoadError {
+        LoadError {
+            source: self.source.clone(),
+            line: self.number,
+            text: self.text.clone(),
+            reason,
+        }
+    }
+}
+
 /// What was typed, and where. Nothing is checked but the quotes and the includes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RawConfig {
@@ -196,12 +207,15 @@ impl RawConfig {
     pub fn parse(&self) -> Result<Config, LoadError> {
         let mut config = Config::default();
         let mut seen = Vec::new();
+        let mut hashed = None;
         for line in &self.lines {
             let Some((name, words)) = line.words.split_first() else { continue };
             let words: Vec<&str> = words.iter().map(String::as_str).collect();
             let taken = match name.to_ascii_lowercase().as_str() {
                 "rename-command" => take_rename(&mut config, &words),
-                "user" => Err("access control lists are not part of this version".to_owned()),
+                "user" => take_default_user(&words).map(|by_hash| {
+                    hashed = by_hash.then_some(line);
+                }),
                 "loadmodule" => Err("modules are not part of this version".to_owned()),
                 "sentinel" => Err("sentinel is not part of this version".to_owned()),
                 retired if RETIRED.contains(&retired) && words.len() == 1 => Ok(()),
@@ -213,14 +227,16 @@ impl RawConfig {
                     taken.map_err(|reason| with_suggestion(name, id.is_some(), &reason))
                 }
             };
-            taken.map_err(|reason| LoadError {
-                source: line.source.clone(),
-                line: line.number,
-                text: line.text.clone(),
-                reason,
-            })?;
+            taken.map_err(|reason| line.fault(reason))?;
         }
-        Ok(config.settle())
+        let config = config.settle();
+        match hashed {
+            // Without it the server would be open to everybody.
+            Some(line) if config.requirepass.is_empty() => Err(line.fault(
+                "the password is known as a hash only: give it with 'requirepass', too".to_owned(),
+            )),
+            _ => Ok(config),
+        }
     }
 
     /// Lines for the log about directives that were passed over.
@@ -233,6 +249,27 @@ impl RawConfig {
 
 fn whole(source: &str, reason: String) -> LoadError {
     LoadError { source: source.to_owned(), line: 0, text: String::new(), reason }
+}
+
+/// The line that CONFIG REWRITE of Redis adds to every file: the default user with all rights. Whether its password
+/// is given as a hash; the password itself comes from `requirepass`.
+fn take_default_user(words: &[&str]) -> Result<bool, String> {
+    const GRANTS: [[&str; 2]; 3] =
+        [["~*", "allkeys"], ["&*", "allchannels"], ["+@all", "allcommands"]];
+    const HARMLESS: [&str; 4] = ["on", "nopass", "sanitize-payload", "skip-sanitize-payload"];
+    const REFUSAL: &str = "access control lists are not part of this version: \
+         only the user 'default' with all rights is accepted";
+    let Some((name, rules)) = words.split_first() else { return Err(REFUSAL.to_owned()) };
+    let known = |rule: &&str| {
+        rule.starts_with('#')
+            || HARMLESS.contains(rule)
+            || GRANTS.iter().flatten().any(|g| g == rule)
+    };
+    let all_rights = GRANTS.iter().all(|grant| grant.iter().any(|g| rules.contains(g)));
+    if *name != "default" || !rules.contains(&"on") || !all_rights || !rules.iter().all(known) {
+        return Err(REFUSAL.to_owned());
+    }
+    Ok(rules.iter().any(|rule| rule.starts_with('#')))
 }
 
 fn take_rename(config: &mut Config, words: &[&str]) -> Result<(), String> {

@@ -64,6 +64,22 @@ fn bad_lines_name_their_place() {
 }
 
 #[test]
+fn the_default_user_of_a_rewritten_file_is_understood() {
+    let line = "user default on #ec0e ~* &* +@all";
+    assert_eq!(load(&format!("requirepass x\n{line}\n")).requirepass.reveal(), "x");
+    assert!(refused(line).contains("hash only"));
+    let open = "user default on nopass sanitize-payload ~* &* +@all\n";
+    assert_eq!(rewrite(open, &load(open)), "");
+    for other in [
+        "user bob on nopass ~* &* +@all",
+        "user default off nopass ~* &* +@all",
+        "user default on nopass +@all",
+    ] {
+        assert!(refused(other).contains("access control"), "{other}");
+    }
+}
+
+#[test]
 fn the_command_line_wins() {
     let arguments = ["--save", "--port", "1", "--bind", "a", "b", "--port", "2"];
     let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
@@ -133,7 +149,7 @@ mod properties {
             let limits = format!("normal {hard} 1mb 3");
             let (port, memory, share) = (port.to_string(), memory.to_string(), format!("{share}%"));
             let (config, _) = Config::default().set(&[
-                (b"timeout", port.as_bytes()), (b"maxmemory", memory.as_bytes()),
+                (b"port", port.as_bytes()), (b"maxmemory", memory.as_bytes()),
                 (b"requirepass", pass.as_bytes()), (b"maxmemory-clients", share.as_bytes()),
                 (b"notify-keyspace-events", events.as_bytes()),
                 (b"client-output-buffer-limit", limits.as_bytes()),
