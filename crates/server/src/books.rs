@@ -44,7 +44,7 @@ impl Books<'_> {
     pub fn enter(&mut self, client: &Client, ran: &Ran<'_>) {
         self.stats.commands += 1;
         if let Some(stats) = self.commands.get_mut(ran.entry.number(ran.args)) {
-            stats.note(ran.nanos, ran.failed);
+            stats.note(ran.nanos, ran.failed, self.server.latency.is_tracking());
         }
         if ran.failed {
             self.stats.errors += 1;

@@ -2,7 +2,6 @@
 //! neither sockets nor how requests arrive.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use larder_base::limits;
 use larder_base::rng::Rng;
@@ -495,9 +494,6 @@ fn unknown_command(args: Args<'_>) -> Fault {
     let name = cut(args.at(0), limits::ERROR_ECHO_BYTES_MAX);
     Fault::new(format!("ERR unknown command '{name}', with args beginning with: {echoed}"))
 }
-
-/// How long a worker may sleep: it must see deadlines of waiting clients in time.
-pub const TICK: Duration = Duration::from_millis(100);
 
 /// Whether the server is to end.
 pub fn is_stopping(server: &Server) -> bool {

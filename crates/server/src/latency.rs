@@ -1,7 +1,7 @@
 //! Latency events: delays from a threshold on, by name, each with a bounded history.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use larder_base::time::Millis;
 use parking_lot::Mutex;
@@ -22,14 +22,22 @@ pub struct Event {
 #[derive(Default)]
 pub struct Latency {
     threshold_ms: AtomicI64,
+    tracking: AtomicBool,
     events: Mutex<BTreeMap<&'static str, Event>>,
 }
 
 impl Latency {
-    /// Delays from so many milliseconds on are kept; 0 = none.
-    pub fn configure(&self, threshold_ms: u64) {
+    /// Delays from so many milliseconds on are kept; 0 = none. `tracking`: commands' durations are counted.
+    pub fn configure(&self, threshold_ms: u64, tracking: bool) {
+        self.tracking.store(tracking, Ordering::Relaxed);
         let threshold = i64::try_from(threshold_ms).unwrap_or(i64::MAX);
         self.threshold_ms.store(threshold, Ordering::Relaxed);
+    }
+
+    /// Whether each command has a histogram of its durations (`latency-tracking`).
+    #[inline]
+    pub fn is_tracking(&self) -> bool {
+        self.tracking.load(Ordering::Relaxed)
     }
 
     /// Whether delays are kept.

@@ -13,6 +13,7 @@ pub mod dispatch;
 pub mod durability;
 pub mod events;
 pub mod latency;
+pub mod listening;
 pub mod log;
 pub mod monitor;
 pub mod observe;

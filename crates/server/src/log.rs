@@ -7,8 +7,6 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
-
 use crate::config::LogLevel;
 
 /// How important a line is.
@@ -39,17 +37,22 @@ impl From<LogLevel> for Level {
 }
 
 static LEAST: AtomicU8 = AtomicU8::new(Level::Notice as u8);
-static FILE: OnceLock<Mutex<File>> = OnceLock::new();
+/// The file is opened for each line, so that a file moved away by a log rotation is let go.
+static FILE: OnceLock<String> = OnceLock::new();
 
-/// Opens the log file; to be called once, before other threads run.
+/// Lines go to this file from now on; to be called once.
 ///
 /// # Errors
 /// Those of the file system.
 pub fn open(path: &str) -> io::Result<()> {
-    let file = OpenOptions::new().create(true).append(true).open(path)?;
+    append(path)?;
     // A second call keeps the first file.
-    let _ = FILE.set(Mutex::new(file));
+    let _ = FILE.set(path.to_owned());
     Ok(())
+}
+
+fn append(path: &str) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
 }
 
 /// Sets the least important level that is written.
@@ -71,7 +74,7 @@ pub fn line(level: Level, text: &str) {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let line = format!("{}:M {} {mark} {text}\n", std::process::id(), moment(since));
     let _ = match FILE.get() {
-        Some(file) => file.lock().write_all(line.as_bytes()),
+        Some(path) => append(path).and_then(|mut file| file.write_all(line.as_bytes())),
         None => io::stdout().lock().write_all(line.as_bytes()),
     };
 }

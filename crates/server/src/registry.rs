@@ -1,5 +1,7 @@
 //! All commands by name: the data commands' rows and the server's own, found in one look-up.
 
+use std::collections::HashSet;
+
 use larder_commands::{Args, Command, Group};
 
 use crate::control::{self, ControlCommand};
@@ -55,11 +57,10 @@ impl Registry {
         let data = larder_commands::families().map(|command| (command, None));
         let own = control::commands().map(|control| (&control.command, Some(control)));
         for (command, control) in data.chain(own) {
-            let named = |(name, _): &&(String, String)| name.eq_ignore_ascii_case(command.name);
-            let called = match renamed.iter().rev().find(named) {
+            let called = match called(renamed, command.name) {
+                name if name == command.name => command.name,
                 // Rows live as long as the program; so must the names that they are found by.
-                Some((_, name)) => &*name.to_ascii_lowercase().leak(),
-                None => command.name,
+                name => &*name.to_owned().leak(),
             };
             let one_key = control.is_none() && dispatch::has_one_key(command);
             let collection = matches!(
@@ -127,6 +128,34 @@ impl Registry {
     }
 }
 
+/// What a command is called after these lines, each of which goes by the names that the lines before it left.
+fn called<'n>(renamed: &'n [(String, String)], name: &'n str) -> &'n str {
+    renamed.iter().fold(name, |name, (from, to)| if name == from { to } else { name })
+}
+
+/// Whether the `rename-command` lines (in lower case) can be followed.
+///
+/// # Errors
+/// For the first line that names no command, or takes a name that another command has.
+pub fn check(renamed: &[(String, String)]) -> Result<(), String> {
+    let registry = Registry::new(&[]);
+    let mut names: HashSet<&str> = registry.iter().map(|entry| entry.command.name).collect();
+    for (from, to) in renamed {
+        let reason = if !names.remove(from.as_str()) {
+            "No such command in rename-command"
+        } else if !to.is_empty() && !names.insert(to) {
+            "Target command name already exists"
+        } else {
+            continue;
+        };
+        return Err(format!(
+            "\n*** FATAL CONFIG FILE ERROR (Larder {}) ***\n>>> 'rename-command {from} {to}'\n{reason}",
+            env!("CARGO_PKG_VERSION")
+        ));
+    }
+    Ok(())
+}
+
 /// Where the search for a name begins. Names are ours and few, and no attacker chooses them: length, first
 /// and last bytes tell nearly all apart. Letters of both cases give the same.
 #[inline]
@@ -146,6 +175,19 @@ fn place_of(name: &[u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_renamed_line_by_line() {
+        let pair = |from: &str, to: &str| (from.to_owned(), to.to_owned());
+        let lines = [pair("get", "fetch"), pair("set", "get"), pair("fetch", "f"), pair("del", "")];
+        assert_eq!(check(&lines), Ok(()));
+        let registry = Registry::new(&lines);
+        let name = |called: &str| registry.find(called.as_bytes()).map(|entry| entry.command.name);
+        assert_eq!((name("f"), name("GET"), name("fetch")), (Some("get"), Some("set"), None));
+        assert_eq!((name("del"), name("")), (None, None));
+        assert!(check(&[pair("gett", "x")]).is_err_and(|text| text.ends_with("rename-command")));
+        assert!(check(&[pair("get", "set")]).is_err_and(|text| text.ends_with("already exists")));
+    }
 
     #[test]
     fn every_name_is_found_in_any_case_and_nearly_at_once() {

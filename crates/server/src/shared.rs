@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::durability::journal::Journal;
 use crate::events::EventFlags;
 use crate::latency::Latency;
+use crate::listening::Doors;
 use crate::monitor::Monitors;
 use crate::pubsub::{Message, PubSub};
 use crate::registry::Registry;
@@ -68,6 +69,8 @@ pub enum Letter {
     Served(u64, Vec<u8>),
     /// Close this connection.
     Close(u64),
+    /// There are new listening sockets.
+    Doors,
 }
 
 /// One worker, as others see it.
@@ -97,7 +100,9 @@ pub struct Server {
     config: RwLock<Arc<Config>>,
     /// Where it came from, for CONFIG REWRITE.
     pub config_path: Option<PathBuf>,
-    /// Connections allowed: `maxclients`, or what the system grants.
+    /// Where the server listens; the first worker accepts.
+    pub doors: Doors,
+    /// `maxclients`, for whoever accepts.
     pub maxclients: AtomicUsize,
     /// Commands by name.
     pub registry: Registry,
@@ -154,6 +159,7 @@ impl Server {
     pub fn new(
         config: Config,
         config_path: Option<PathBuf>,
+        doors: Doors,
         workers: Vec<WorkerHandle>,
         memory: MemoryProbe,
         seed: [u64; 2],
@@ -194,6 +200,7 @@ impl Server {
             paused: AtomicBool::new(false),
             config: RwLock::new(Arc::new(Config::default())),
             config_path,
+            doors,
         };
         // The first settings are the current ones already: there is room for them.
         let _ = server.configure(config);
@@ -216,11 +223,12 @@ impl Server {
         })?;
         let maxmemory = usize::try_from(config.maxmemory).unwrap_or(usize::MAX);
         self.maxmemory.store(maxmemory, Ordering::Release);
-        self.admit_clients(config.maxclients);
+        let maxclients = usize::try_from(config.maxclients).unwrap_or(usize::MAX);
+        self.maxclients.store(maxclients, Ordering::Release);
         self.protected.store(!config.requirepass.is_empty(), Ordering::Release);
         let events = EventFlags::parse(&config.notify_keyspace_events.render()).unwrap_or_default();
         self.events.store(events.0, Ordering::Release);
-        self.latency.configure(config.latency_monitor_threshold);
+        self.latency.configure(config.latency_monitor_threshold, config.latency_tracking);
         let limits = [
             (config.slowlog_log_slower_than, config.slowlog_max_len),
             (config.commandlog_request_larger_than, config.commandlog_large_request_max_len),
@@ -233,21 +241,6 @@ impl Server {
         *self.config.write() = Arc::new(config);
         self.observe();
         Ok(())
-    }
-
-    /// Asks for descriptors for that many clients, and allows as many as the system grants.
-    fn admit_clients(&self, wanted: u32) {
-        /// For listeners, event loops and files.
-        const OWN: u64 = 32;
-        let wanted = u64::from(wanted);
-        let granted = larder_net::raise_descriptor_limit(wanted + OWN).unwrap_or(1024);
-        let allowed = wanted.min(granted.saturating_sub(OWN).max(1));
-        if allowed < wanted {
-            crate::log::warning(&format!(
-                "Only {granted} descriptors are granted: {allowed} clients are allowed, not {wanted}"
-            ));
-        }
-        self.maxclients.store(usize::try_from(allowed).unwrap_or(usize::MAX), Ordering::Release);
     }
 
     /// Tells the keyspace whether every change is to be reported.

@@ -1,16 +1,17 @@
 //! From arguments and configuration file to a running server: reads them, opens the listeners, starts
 //! the workers, says what it does, and waits for the end.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use larder_net::{Listener, Mailbox, Reactor};
+use larder_net::{Mailbox, Reactor};
 use parking_lot::Mutex;
 
 use crate::config::{Config, RawConfig};
+use crate::listening::Doors;
 use crate::log::{notice, warning};
+use crate::registry;
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
 use crate::worker::{Worker, WorkerState};
 
@@ -19,7 +20,8 @@ use crate::worker::{Worker, WorkerState};
 /// # Errors
 /// A text that says what could not be opened.
 pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
-    let config = raw.parse().map_err(|error| error.to_string())?;
+    let mut config = raw.parse().map_err(|error| error.to_string())?;
+    registry::check(&config.renamed_commands)?;
     if let Some(path) = &config.logfile {
         crate::log::open(path)
             .map_err(|error| format!("Can't open the log file {path}: {error}"))?;
@@ -30,7 +32,8 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     for line in raw.notices().into_iter().chain(config.notices()) {
         notice(&line);
     }
-    let listeners = listen(&config)?;
+    lower_maxclients(&mut config);
+    let doors = Doors::open(&config)?;
     let pid_file = PidFile::write(config.pidfile.clone())?;
     let mut reactors = Vec::new();
     let mut workers = Vec::new();
@@ -42,14 +45,12 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         reactors.push(reactor);
     }
     let seed = [random()?, random()?];
-    let server = Arc::new(Server::new(config, raw.path.clone(), workers, memory, seed));
+    let server = Arc::new(Server::new(config, raw.path.clone(), doors, workers, memory, seed));
     announce(&server);
     let ending = watch_signals()?;
     let mut threads = Vec::new();
-    let mut listeners = Some(listeners);
     for (number, reactor) in reactors.into_iter().enumerate() {
-        let listeners = listeners.take().unwrap_or_default();
-        let worker = Worker::new(Arc::clone(&server), number, reactor, listeners, random()?);
+        let worker = Worker::new(Arc::clone(&server), number, reactor, random()?);
         let stop = Arc::clone(&server);
         let thread =
             std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
@@ -105,42 +106,11 @@ impl Drop for PidFile {
     }
 }
 
-fn listen(config: &Config) -> Result<Vec<Listener>, String> {
-    let mut listeners = Vec::new();
-    for host in config.bind.iter().filter(|_| config.port != 0) {
-        let (optional, host) = match host.strip_prefix('-') {
-            Some(host) => (true, host),
-            None => (false, host.as_str()),
-        };
-        match Listener::tcp(host, config.port, config.tcp_backlog) {
-            Ok(listener) => listeners.push(listener),
-            // An address that this machine lacks may be missing; a taken port may not.
-            Err(error) if optional && error.kind() != std::io::ErrorKind::AddrInUse => {}
-            Err(error) => {
-                return Err(format!("Could not listen on {host} port {}: {error}", config.port));
-            }
-        }
-    }
-    if let Some(path) = &config.unixsocket {
-        let listener =
-            Listener::unix(Path::new(path), config.unixsocketperm, config.tcp_backlog)
-                .map_err(|error| format!("Could not listen on the unix socket {path}: {error}"))?;
-        listeners.push(listener);
-    }
-    if listeners.is_empty() {
-        return Err("Nothing to listen on: set port, bind or unixsocket".to_owned());
-    }
-    Ok(listeners)
-}
-
 /// What an operator must know at once: where it listens, where data is, what is unsafe.
 fn announce(server: &Server) {
     let config = server.config();
-    for host in config.bind.iter().filter(|_| config.port != 0) {
-        notice(&format!("Listening on {} port {}", host.trim_start_matches('-'), config.port));
-    }
-    if let Some(path) = &config.unixsocket {
-        notice(&format!("Listening on the unix socket {path}"));
+    for door in server.doors.all().iter_mut() {
+        notice(&format!("Listening on {}", door.place));
     }
     notice(&format!("{} workers, {} databases", server.workers.len(), config.databases));
     notice("Data is in memory only: nothing is kept on disk");
@@ -156,6 +126,28 @@ fn announce(server: &Server) {
     // Tools wait for these two lines.
     notice(&format!("PID: {} - Server initialized", std::process::id()));
     notice("Ready to accept connections");
+}
+
+/// Lowers `maxclients` to what the system grants descriptors for.
+fn lower_maxclients(config: &mut Config) {
+    let possible = clients_possible(config.maxclients);
+    if possible < config.maxclients
+        && let Ok((lowered, _)) = config.set(&[(b"maxclients", possible.to_string().as_bytes())])
+    {
+        warning(&format!(
+            "WARNING: the system grants too few open files for maxclients {}: it is {possible} now",
+            config.maxclients
+        ));
+        *config = lowered;
+    }
+}
+
+/// Asks the system for descriptors for that many clients. Returns how many can be served.
+pub fn clients_possible(wanted: u32) -> u32 {
+    /// For listeners, event loops and files.
+    const OWN: u64 = 32;
+    let granted = larder_net::raise_descriptor_limit(u64::from(wanted) + OWN).unwrap_or(1024);
+    u32::try_from(granted.saturating_sub(OWN).max(1)).unwrap_or(u32::MAX).min(wanted)
 }
 
 fn watch_signals() -> Result<Arc<AtomicBool>, String> {

@@ -52,13 +52,15 @@ pub struct CommandStats {
 }
 
 impl CommandStats {
-    /// Counts a call.
+    /// Counts a call; `tracked`: its duration goes into the histogram.
     #[inline]
-    pub fn note(&mut self, nanos: u64, failed: bool) {
+    pub fn note(&mut self, nanos: u64, failed: bool, tracked: bool) {
         self.calls += 1;
         self.nanos += nanos;
         self.failed += u64::from(failed);
-        self.took.record(nanos / 1000);
+        if tracked {
+            self.took.record(nanos / 1000);
+        }
     }
 
     /// Adds another worker's counts.

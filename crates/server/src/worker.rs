@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
 use larder_net::{
-    AcceptError, Event, Interest, Listener, Reactor, ReadOutcome, SpareDescriptor, Token, Wait,
+    AcceptError, Event, Interest, Reactor, ReadOutcome, SpareDescriptor, Token, Wait,
 };
 use larder_protocol::reply::Reply;
 use parking_lot::MutexGuard;
@@ -24,7 +24,7 @@ use parking_lot::MutexGuard;
 use crate::books::Books;
 use crate::client::Client;
 use crate::clock::{self, Ticks};
-use crate::dispatch::{self, Ready, TICK};
+use crate::dispatch::{self, Ready};
 use crate::pubsub::{Address, Space};
 use crate::shared::{Letter, Server, now};
 use crate::stats::CommandStats;
@@ -37,6 +37,8 @@ use timers::Timers;
 const UNREAD_MESSAGES_MAX: usize = 32 << 20;
 /// Unparsed input above which a connection is dropped.
 const INPUT_MAX: usize = 1 << 30;
+/// How long a worker without descriptors does not look for connections.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Tokens of listeners start here.
 const LISTENERS: u64 = 1 << 63;
 
@@ -70,7 +72,6 @@ pub struct Worker {
     server: Arc<Server>,
     number: usize,
     reactor: Reactor,
-    listeners: Vec<Listener>,
     spare: SpareDescriptor,
     /// Listeners are looked at again then: there were no descriptors left.
     accept_again: Option<Instant>,
@@ -83,6 +84,7 @@ pub struct Worker {
     /// Connections that have more requests, to be looked at again without an event.
     again: Vec<u64>,
     swept: Millis,
+    beaten: Millis,
     next_worker: usize,
     spare_out: Vec<Vec<u8>>,
     load: Load,
@@ -94,20 +96,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// A worker; listeners belong to the first one, which hands connections out in turn.
-    pub fn new(
-        server: Arc<Server>,
-        number: usize,
-        reactor: Reactor,
-        listeners: Vec<Listener>,
-        seed: u64,
-    ) -> Worker {
+    /// A worker; the first one accepts, and hands connections out in turn.
+    pub fn new(server: Arc<Server>, number: usize, reactor: Reactor, seed: u64) -> Worker {
         clock::calibrate();
         Worker {
             server,
             number,
             reactor,
-            listeners,
             spare: SpareDescriptor::new(),
             accept_again: None,
             rng: Rng::new(seed),
@@ -117,6 +112,7 @@ impl Worker {
             dirty: Vec::new(),
             again: Vec::new(),
             swept: now(),
+            beaten: Millis(0),
             next_worker: number,
             spare_out: Vec::new(),
             load: Load::default(),
@@ -131,13 +127,13 @@ impl Worker {
     /// # Errors
     /// When the event loop itself breaks.
     pub fn run(mut self) -> io::Result<()> {
-        self.watch_listeners(Interest::Read)?;
+        self.watch_listeners()?;
         let server = Arc::clone(&self.server);
         let Some(handle) = server.workers.get(self.number) else { return Ok(()) };
         handle.state.lock().commands.resize(server.registry.numbers(), CommandStats::default());
         let mut events = Vec::new();
         let mut letters = Vec::new();
-        let mut next_tick = Instant::now() + TICK;
+        let mut next_tick = Instant::now() + self.period();
         while !dispatch::is_stopping(&server) {
             self.wait(&mut events, next_tick)?;
             self.now = now();
@@ -154,7 +150,7 @@ impl Worker {
             self.on_deadlines(&mut state);
             if Instant::now() >= next_tick {
                 self.tick(&mut state)?;
-                next_tick = Instant::now() + TICK;
+                next_tick = Instant::now() + self.period();
             }
             // Own letters (a publisher that listens itself) belong to this turn.
             handle.mailbox.drain(&mut letters);
@@ -226,20 +222,31 @@ impl Worker {
         }
     }
 
-    fn watch_listeners(&self, interest: Interest) -> io::Result<()> {
-        for (at, listener) in self.listeners.iter().enumerate() {
-            self.reactor.register(listener, Token(LISTENERS + at as u64), interest)?;
+    /// Looks for connections from now on, wherever the first worker does not yet.
+    fn watch_listeners(&self) -> io::Result<()> {
+        if self.number > 0 {
+            return Ok(());
+        }
+        for door in self.server.doors.all().iter_mut().filter(|door| !door.watched) {
+            let token = Token(LISTENERS + door.number);
+            self.reactor.register(&door.listener, token, Interest::Read)?;
+            door.watched = true;
         }
         Ok(())
     }
 
+    /// The time between two rounds of background work.
+    fn period(&self) -> Duration {
+        Duration::from_secs(1) / self.server.config().rounds_per_second()
+    }
+
     fn accept(&mut self, number: u64) {
-        let Some(listener) = usize::try_from(number).ok().and_then(|at| self.listeners.get(at))
-        else {
-            return;
-        };
+        let server = Arc::clone(&self.server);
+        let mut doors = server.doors.all();
         // A bounded number a turn, so that a storm of connections leaves room for commands.
         for _ in 0..256 {
+            // It may have been closed by CONFIG SET.
+            let Some(listener) = doors.find(number) else { return };
             let stream = match listener.accept() {
                 Ok(stream) => stream,
                 Err(AcceptError::WouldBlock) => return,
@@ -253,10 +260,11 @@ impl Worker {
                     if !self.spare.turn_away(listener) {
                         // A listener that stays readable would keep the loop turning: look away.
                         crate::log::warning("No descriptors left to accept connections");
-                        for listener in &self.listeners {
-                            self.reactor.deregister(listener);
+                        for door in doors.iter_mut().filter(|door| door.watched) {
+                            self.reactor.deregister(&door.listener);
+                            door.watched = false;
                         }
-                        self.accept_again = Some(Instant::now() + TICK);
+                        self.accept_again = Some(Instant::now() + ACCEPT_PAUSE);
                     }
                     return;
                 }
@@ -311,6 +319,11 @@ impl Worker {
                 }
             }
             Letter::Close(token) => self.close(state, token),
+            Letter::Doors => {
+                if let Err(error) = self.watch_listeners() {
+                    crate::log::warning(&format!("New addresses cannot be watched: {error}"));
+                }
+            }
         }
     }
 

@@ -74,8 +74,6 @@ config! {
     lfu_log_factor: u32 = "lfu-log-factor",
     /// Minutes; 0 = never.
     lfu_decay_time: u32 = "lfu-decay-time",
-    /// 1 to 10.
-    active_expire_effort: u32 = "active-expire-effort",
     /// Fields.
     hash_max_listpack_entries: usize = "hash-max-listpack-entries",
     /// Bytes.

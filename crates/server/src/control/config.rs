@@ -4,7 +4,10 @@
 use larder_commands::{Args, Command, Fault, Flags, Group};
 
 use super::Session;
+use crate::config::{Config, OptionId, SetError, options};
 use crate::observe;
+use crate::shared::{Letter, Server};
+use crate::startup;
 
 const SUB: Command = Command {
     flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
@@ -85,17 +88,57 @@ fn set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     let local = session.client.stream.peer().is_local();
     let (fresh, changed) =
         server.config().set_from(&pairs, local).map_err(|error| Fault::new(error.to_string()))?;
-    for line in changed.iter().filter_map(|id| fresh.notice(*id)) {
+    let notices: Vec<_> = changed.iter().filter_map(|id| fresh.notice(*id)).collect();
+    let opens = fresh.requirepass.is_empty();
+    enact(server, fresh, &changed).map_err(|error| Fault::new(error.to_string()))?;
+    for line in notices {
         crate::log::notice(&line);
     }
-    server.configure(fresh).map_err(|reason| {
-        let names: Vec<_> = pairs.iter().map(|(name, _)| String::from_utf8_lossy(name)).collect();
-        let names = names.join(", ");
-        Fault::new(format!(
-            "ERR CONFIG SET failed (possibly related to argument '{names}') - {reason}"
-        ))
-    })?;
+    if opens {
+        // Without a password nobody has to give one: not those either who came when there was one.
+        let others = session.others.iter_mut().flat_map(|others| others.iter_mut());
+        let seats = others.flat_map(|state| state.clients.iter_mut());
+        for client in seats.filter_map(|seat| seat.client.as_deref_mut()) {
+            client.authenticated = true;
+        }
+    }
     session.reply().ok();
+    Ok(())
+}
+
+/// Lets a configuration take effect, or changes nothing: some options need the system's consent.
+fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), SetError> {
+    let refuse = |name: &str, reason: String| SetError::Refused(name.to_owned(), reason.into());
+    let names: Vec<&str> = changed.iter().filter_map(|id| Some(options::row(*id)?.name)).collect();
+    let old = server.config();
+    if names.contains(&"maxclients") {
+        let possible = startup::clients_possible(fresh.maxclients);
+        if possible < fresh.maxclients {
+            return Err(refuse(
+                "maxclients",
+                format!(
+                    "The operating system is not able to handle the specified number of clients, try with {possible}"
+                ),
+            ));
+        }
+    }
+    let first = names.first().copied().unwrap_or_default();
+    server.configure(fresh).map_err(|reason| refuse(first, reason))?;
+    let moved = names.iter().find(|name| **name == "port" || **name == "bind");
+    if let Some(name) = moved {
+        let fresh = server.config();
+        if server.doors.reopen(&old, &fresh).is_err() {
+            // Versions of the settings that were in force before are never missing.
+            let _ = server.configure((*old).clone());
+            let reason = match *name {
+                "port" => "Unable to listen on this port. Check server logs.",
+                _ => "Failed to bind to specified addresses.",
+            };
+            server.post(0, Letter::Doors);
+            return Err(refuse(name, reason.to_owned()));
+        }
+        server.post(0, Letter::Doors);
+    }
     Ok(())
 }
 

@@ -205,8 +205,10 @@ fn hello(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
     }
     session.client.version = version;
     let id = session.client.id;
+    let config = session.turn.server.config();
+    let zone = &config.availability_zone;
     let mut reply = session.reply();
-    reply.map(7);
+    reply.map(if zone.is_empty() { 7 } else { 8 });
     let text = |reply: &mut Reply<'_>, name: &str, value: &str| {
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
@@ -221,6 +223,9 @@ fn hello(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
     text(&mut reply, "role", "master");
     reply.bulk(b"modules");
     reply.array(0);
+    if !zone.is_empty() {
+        text(&mut reply, "availability_zone", zone);
+    }
     Ok(())
 }
 

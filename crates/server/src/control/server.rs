@@ -287,17 +287,22 @@ fn time(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
 }
 
 fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    for at in 1..args.len() {
-        if args.is(at, "SAVE") {
-            return Err(Fault::text("ERR persistence is not supported yet: use SHUTDOWN NOSAVE"));
-        }
-        if args.is(at, "ABORT") {
-            return Err(Fault::text("ERR No shutdown in progress."));
-        }
-        if !args.is(at, "NOSAVE") && !args.is(at, "NOW") && !args.is(at, "FORCE") {
-            return Err(Fault::SYNTAX);
-        }
+    const WORDS: [&str; 5] = ["NOSAVE", "SAVE", "NOW", "FORCE", "ABORT"];
+    let asked = |word: &str| (1..args.len()).any(|at| args.is(at, word));
+    let known = (1..args.len()).all(|at| WORDS.iter().any(|word| args.is(at, word)));
+    let abort = asked("ABORT");
+    let others = ["NOSAVE", "SAVE", "NOW", "FORCE"].iter().any(|word| asked(word));
+    if !known || (abort && others) || (asked("SAVE") && asked("NOSAVE")) {
+        return Err(Fault::SYNTAX);
     }
+    if abort {
+        // A shutdown waits for nothing, so there is never one to abort.
+        return Err(Fault::text("ERR No shutdown in progress."));
+    }
+    if asked("SAVE") && !asked("FORCE") {
+        return Err(Fault::text("ERR persistence is not supported yet: use SHUTDOWN NOSAVE"));
+    }
+    crate::log::warning("User requested shutdown...");
     session.turn.server.stop();
     session.client.closing = true;
     Ok(())

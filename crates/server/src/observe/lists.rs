@@ -25,11 +25,14 @@ pub fn command_stats(snapshot: &Snapshot<'_>) -> Lines {
 
 /// Percentiles of the time of commands that ran.
 pub fn latency_stats(snapshot: &Snapshot<'_>) -> Lines {
-    const SHARES: [(&str, f64); 3] = [("50", 50.0), ("99", 99.0), ("99.9", 99.9)];
+    if !snapshot.options.latency_tracking {
+        return Vec::new();
+    }
+    let percentiles = &snapshot.options.latency_tracking_info_percentiles;
     let line = |name: &str, one: &CommandStats| {
-        let shares: Vec<String> = SHARES
+        let shares: Vec<String> = percentiles
             .iter()
-            .map(|(share, number)| format!("p{share}={}.000", one.took.percentile(*number)))
+            .map(|share| format!("p{share}={}.000", one.took.percentile(*share)))
             .collect();
         (format!("latency_percentiles_usec_{name}"), shares.join(","))
     };

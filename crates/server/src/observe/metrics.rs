@@ -48,14 +48,19 @@ pub const SERVER: &[Metric] = &[
     Metric::gauge("server_time_usec", "The server's clock.", |_| Count(clock_usec())),
     Metric::gauge("uptime_in_seconds", "Time since the start.", |s| Signed(s.uptime_s())),
     Metric::gauge("uptime_in_days", "The same in days.", |s| Signed(s.uptime_s() / 86_400)),
-    Metric::fact("hz", "Rounds of housekeeping per second.", |_| Count(10)),
-    Metric::fact("configured_hz", "Rounds that were asked for.", |_| Count(10)),
+    Metric::fact("hz", "Rounds of housekeeping per second.", |s| {
+        Count(s.options.rounds_per_second().into())
+    }),
+    Metric::fact("configured_hz", "Rounds that were asked for.", |s| Count(s.options.hz.into())),
     Metric::gauge("lru_clock", "Seconds, in the 24 bits that Redis keeps.", |s| {
         Signed((s.now.0 / 1000) & 0xff_ffff)
     }),
     Metric::fact("executable", "Path of the program.", |_| Text(executable())),
-    Metric::fact("config_file", "Path of the configuration, if it was read from a file.", |_| {
-        Word("")
+    Metric::fact("config_file", "Path of the configuration, if it was read from a file.", |s| {
+        Text(s.server.config_path.as_ref().map_or_else(String::new, |p| p.display().to_string()))
+    }),
+    Metric::fact("availability_zone", "Where it stands, as configured.", |s| {
+        Text(s.options.availability_zone.clone())
     }),
     Metric::gauge(
         "io_threads_active",

@@ -206,8 +206,11 @@ impl Batch {
         parser: &mut RequestParser,
         piece: &mut Piece,
     ) {
-        let limits =
-            RequestLimits { auth_required: !client.authenticated, ..RequestLimits::default() };
+        let limits = RequestLimits {
+            max_bulk: server.settings.text_max,
+            auth_required: !client.authenticated,
+            ..RequestLimits::default()
+        };
         // The next request of a stranger is judged by what this one makes of him.
         let limit = if client.authenticated { REQUESTS_MAX } else { 1 };
         let from = self.requests.len();

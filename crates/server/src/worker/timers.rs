@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use larder_base::time::Millis;
-use larder_net::Interest;
 use larder_protocol::reply::Reply;
 use larder_store::DbIndex;
 use larder_store::expiry::Due;
@@ -84,12 +83,12 @@ impl Worker {
         }
     }
 
-    /// What is due ten times a second: idle connections, expired keys.
+    /// What is due `hz` times a second: idle connections, expired keys.
     pub(super) fn tick(&mut self, state: &mut MutexGuard<'_, WorkerState>) -> io::Result<()> {
         self.load.judge();
         if self.accept_again.is_some_and(|when| when <= Instant::now()) {
             self.accept_again = None;
-            self.watch_listeners(Interest::Read)?;
+            self.watch_listeners()?;
         }
         let idle_ms =
             i64::try_from(self.server.config().timeout.saturating_mul(1000)).unwrap_or(i64::MAX);
@@ -98,6 +97,7 @@ impl Worker {
                 if let Some(client) = state.client(token)
                     && client.waiting.is_none()
                     && client.subscription_count() == 0
+                    && !client.monitor
                     && self.now.since(client.active) > idle_ms
                 {
                     self.close(state, token);
@@ -114,7 +114,11 @@ impl Worker {
             let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
             self.server.latency.note("expire-cycle", took, self.now);
         }
-        self.beat(state);
+        // Rates are means of tenths of a second, however often there is a tick.
+        if self.now.since(self.beaten) >= 90 {
+            self.beaten = self.now;
+            self.beat(state);
+        }
         Ok(())
     }
 

@@ -45,6 +45,9 @@ pub(super) static ROWS: &[Row] = &[
         Kind::Integer(1, 10),
         "1",
         "How hard expired keys are looked for.",
+    )
+    .harmless(
+        "a mark beside each key says when it is due: all of them are found, without searching",
     ),
     Row::new(
         "lazyfree-lazy-eviction",

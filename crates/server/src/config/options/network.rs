@@ -8,9 +8,8 @@ pub(super) static ROWS: &[Row] = &[
         Kind::Bind,
         "127.0.0.1 -::1",
         "Addresses to listen on; a leading '-' means: go on without it if it is not there. The default is the own host only, where Redis listens everywhere.",
-    )
-    .immutable(),
-    Row::new("port", Kind::Integer(0, 65535), "6379", "TCP port; 0 = none.").immutable(),
+    ),
+    Row::new("port", Kind::Integer(0, 65535), "6379", "TCP port; 0 = none."),
     Row::new(
         "protected-mode",
         Kind::Bool,
