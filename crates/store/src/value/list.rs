@@ -313,7 +313,8 @@ impl List {
         let old = chunk.as_view().skip(position, 1) - position;
         let fits = chunk.end() - old + element.size_with_back() <= limit.bytes;
         let chunks = match self.word.form_mut() {
-            FormMut::Small(packed) if fits => {
+            // As since Redis 7.2: one element more would have to fit, too.
+            FormMut::Small(packed) if limit.admits(packed, element.size_with_back()) => {
                 packed.replace(position, 1, &[element]);
                 return true;
             }
