@@ -9,7 +9,7 @@ use larder_store::{Deadline, End, EventClass, Hash, Kind, List, Set, SortedSet, 
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::table::{Command, Flags, Group, KeySpec};
+use crate::table::{Begin, Command, Find, Flags, Group, KeySpec};
 
 const CATEGORIES: &[&str] = &["@set", "@sortedset", "@list", "@dangerous"];
 const COMPLEXITY: &str = "O(N+M*log(M)) where N is the number of elements and M that of the answer";
@@ -28,7 +28,11 @@ pub const COMMANDS: &[Command] = &[
         keys: &[
             KeySpec::one(1, "RO access"),
             KeySpec::unknown("RO access"),
-            KeySpec::unknown("OW update"),
+            KeySpec {
+                flags: "OW update",
+                begin: Begin::LastOption("STORE", &[("BY", 1), ("GET", 1), ("LIMIT", 2)]),
+                find: Find::Unknown,
+            },
         ],
         complexity: COMPLEXITY,
         summary: "Answers or stores the elements of a list, set or sorted set in order.",

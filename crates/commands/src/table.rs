@@ -161,6 +161,9 @@ pub enum Begin {
     Index(i32),
     /// After this word, searched from this argument on (negative: backwards from the end).
     Keyword(&'static str, i32),
+    /// After the last of this word, as the command's options go: told by COMMAND GETKEYS, though not by
+    /// COMMAND INFO. The second part are words that take arguments of their own, and how many.
+    LastOption(&'static str, &'static [(&'static str, usize)]),
     /// Cannot be told.
     Unknown,
 }
@@ -240,6 +243,13 @@ impl KeySpec {
                 Some(at) => at.saturating_add(1),
                 None => return,
             },
+            Begin::LastOption(word, others) => match last_option(args, word, others) {
+                Some(at) => {
+                    found(at);
+                    return;
+                }
+                None => return,
+            },
             Begin::Unknown => return,
         };
         let (first, last, step) = match self.find {
@@ -272,6 +282,20 @@ impl KeySpec {
             at = at.saturating_add(step.max(1));
         }
     }
+}
+
+/// Where the argument of the last option of this name stands.
+fn last_option(args: Args<'_>, word: &str, others: &[(&str, usize)]) -> Option<usize> {
+    let (mut at, mut found) = (2, None);
+    while at < args.len() {
+        if args.is(at, word) && at + 1 < args.len() {
+            found = Some(at + 1);
+        } else if let Some((_, taken)) = others.iter().find(|(other, _)| args.is(at, other)) {
+            at += taken;
+        }
+        at += 1;
+    }
+    found
 }
 
 fn find_word(args: Args<'_>, word: &str, from: i32) -> Option<i32> {

@@ -100,7 +100,7 @@ fn keys(command: &Command) -> String {
             text.push_str(&match spec.begin {
                 Begin::Index(at) => format!("index {at}"),
                 Begin::Keyword(word, from) => format!("keyword {word} from {from}"),
-                Begin::Unknown => "unknown".to_owned(),
+                Begin::LastOption(..) | Begin::Unknown => "unknown".to_owned(),
             });
             text.push_str(&match spec.find {
                 Find::Range { last, step, .. } => format!(" range last={last} step={step}"),

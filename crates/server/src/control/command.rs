@@ -270,7 +270,7 @@ fn describe_keys(reply: &mut Reply<'_>, spec: &KeySpec) {
             reply.bulk(word.as_bytes());
             number(reply, "startfrom", from);
         }
-        Begin::Unknown => {
+        Begin::LastOption(..) | Begin::Unknown => {
             reply.bulk(b"unknown");
             reply.bulk(b"spec");
             reply.map(0);
