@@ -18,7 +18,8 @@ use crate::dispatch::{self, Ready};
 use crate::durability::record;
 use crate::pubsub::Address;
 use crate::registry::Entry;
-use crate::shared::{Letter, Server};
+use crate::shared::{Letter, Server, now};
+use crate::stats::Stats;
 
 /// One waiting command.
 pub struct Waiter {
@@ -85,6 +86,13 @@ impl Blocked {
         }
     }
 
+    /// All keys of a database that somebody waits for, as if they had become ready.
+    pub fn waited_for(&self, db: DbIndex) -> Vec<Ready> {
+        let queues = self.queues.lock();
+        let keys = queues.keys().filter(|(of, _)| *of == db);
+        keys.map(|(db, key)| Ready { db: *db, key: key.clone() }).collect()
+    }
+
     /// Those who wait for a key, first come first.
     fn waiters(&self, db: DbIndex, key: &[u8]) -> Vec<Arc<Waiter>> {
         let queues = self.queues.lock();
@@ -96,13 +104,21 @@ impl Blocked {
 }
 
 impl Server {
-    /// Serves those who wait for keys that became ready. The caller holds no slot.
-    pub fn serve_ready(&self, ready: &mut Vec<Ready>, now: Millis, rng: &mut Rng) {
+    /// Serves those who wait for keys that became ready, at the present moment: what made them ready may
+    /// have taken long. The caller holds no slot.
+    pub fn serve_ready(
+        &self,
+        ready: &mut Vec<Ready>,
+        since: Millis,
+        stats: &mut Stats,
+        rng: &mut Rng,
+    ) {
+        let now = now().max(since);
         let mut at = 0;
         while let Some(Ready { db, key }) = ready.get(at).cloned() {
             at += 1;
             for waiter in self.blocked.waiters(db, &key) {
-                if !self.serve(&waiter, now, rng, ready) {
+                if !self.serve(&waiter, now, stats, rng, ready) {
                     continue;
                 }
                 self.blocked.remove(&waiter);
@@ -116,6 +132,7 @@ impl Server {
         &self,
         waiter: &Arc<Waiter>,
         now: Millis,
+        stats: &mut Stats,
         rng: &mut Rng,
         ready: &mut Vec<Ready>,
     ) -> bool {
@@ -126,7 +143,7 @@ impl Server {
         let slices: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let args = Args::new(&slices);
         let mut out = Vec::new();
-        if !self.run_again(waiter, handler, args, now, rng, &mut out, ready) {
+        if !self.run_again(waiter, handler, args, now, stats, rng, &mut out, ready) {
             // Nothing for it after all: it waits on, in its old place.
             waiter.ended.store(false, Ordering::Release);
             return false;
@@ -143,6 +160,7 @@ impl Server {
         handler: Handler,
         args: Args<'_>,
         now: Millis,
+        stats: &mut Stats,
         rng: &mut Rng,
         out: &mut Vec<u8>,
         ready: &mut Vec<Ready>,
@@ -163,6 +181,7 @@ impl Server {
             let ok = matches!(outcome, Ok(Outcome::Done));
             record::record(&self.journal, &mut context, waiter.entry.command, args, before, ok);
         }
+        dispatch::tally(stats, &context.keys);
         match outcome {
             Ok(Outcome::Wait(_)) => return false,
             Ok(Outcome::Done) => {}

@@ -243,7 +243,7 @@ impl Turn<'_> {
         }
         if !self.ready.is_empty() {
             let mut ready = std::mem::take(self.ready);
-            self.server.serve_ready(&mut ready, self.now, self.rng);
+            self.server.serve_ready(&mut ready, self.now, self.stats, self.rng);
             *self.ready = ready;
         }
     }

@@ -163,8 +163,12 @@ impl Keyspace {
         self.journaled.store(on, Ordering::Release);
     }
 
-    /// Exchanges two databases. Only in the exclusive section.
+    /// Exchanges two databases. Only in the exclusive section. Who waits for keys or watches them means the
+    /// database's number, so that stays where it is.
     pub fn swap(&self, a: DbIndex, b: DbIndex) {
+        if a != b {
+            self.swap_interest(a, b);
+        }
         let (Some(a), Some(b)) =
             (self.order.get(usize::from(a.0)), self.order.get(usize::from(b.0)))
         else {
@@ -173,6 +177,25 @@ impl Keyspace {
         let was = a.load(Ordering::Acquire);
         a.store(b.load(Ordering::Acquire), Ordering::Release);
         b.store(was, Ordering::Release);
+    }
+
+    fn swap_interest(&self, a: DbIndex, b: DbIndex) {
+        let has_any = |db| {
+            self.slots(db).is_some_and(|slots| slots.iter().any(|slot| slot.lock().interest != 0))
+        };
+        if !has_any(a) && !has_any(b) {
+            return;
+        }
+        for slot in (0..Slot::COUNT).filter_map(|slot| u16::try_from(slot).ok()) {
+            let (one, other) = (self.lock_for_command(a, slot), self.lock_for_command(b, slot));
+            if let (Some(mut one), Some(mut other)) = (one, other) {
+                std::mem::swap(&mut one.interest, &mut other.interest);
+                // Caches know keys without databases.
+                let cached = (one.interest | other.interest) & Interest::TRACKED.0;
+                one.interest |= cached;
+                other.interest |= cached;
+            }
+        }
     }
 
     /// Empties a database and returns what was in it, to be dropped off the hot path. Only in the

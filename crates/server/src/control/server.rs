@@ -256,21 +256,24 @@ fn touch_all_watchers(session: &Session<'_, '_, '_>, db: DbIndex, only_existing:
 
 fn swapdb(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     let count = session.turn.server.keyspace.databases();
-    let index = |at: usize, which: &'static str| -> Result<DbIndex, Fault> {
-        let number =
-            args.i64(at).map_err(|_| Fault::new(format!("ERR invalid {which} DB index")))?;
-        u8::try_from(number)
-            .ok()
-            .filter(|db| usize::from(*db) < count)
-            .map(DbIndex)
-            .ok_or(Fault::text("ERR DB index is out of range"))
+    let number = |at: usize, which: &'static str| -> Result<i64, Fault> {
+        args.i64(at).map_err(|_| Fault::new(format!("ERR invalid {which} DB index")))
     };
-    let (a, b) = (index(1, "first")?, index(2, "second")?);
+    let (a, b) = (number(1, "first")?, number(2, "second")?);
+    let index = |number: i64| -> Result<DbIndex, Fault> {
+        let index = u8::try_from(number).ok().filter(|db| usize::from(*db) < count);
+        index.map(DbIndex).ok_or(Fault::text("ERR DB index is out of range"))
+    };
+    let (a, b) = (index(a)?, index(b)?);
     touch_all_watchers(session, a, true);
     touch_all_watchers(session, b, true);
     session.turn.server.keyspace.swap(a, b);
     touch_all_watchers(session, a, true);
     touch_all_watchers(session, b, true);
+    // What somebody waits for may be there now.
+    for db in [a, b] {
+        session.turn.ready.extend(session.turn.server.blocked.waited_for(db));
+    }
     session.reply().ok();
     Ok(())
 }
