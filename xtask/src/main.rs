@@ -1,9 +1,12 @@
 //! Developer tasks of the workspace: `cargo xtask <task>`. What CI runs is what a developer runs.
 
 mod ci;
+mod cities;
+mod clients;
 mod compare;
 mod conformance;
 mod differential;
+mod foreign;
 mod process;
 
 use anyhow::{Result, bail};
@@ -12,6 +15,8 @@ const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
 cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared
+cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
+cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer";
 
@@ -27,6 +32,8 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Some("clients") => clients::run(args.get(1..).unwrap_or(&[])),
+        Some("cities") => cities::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;
