@@ -221,8 +221,8 @@ def reconnects(protocol):
 def asynchronous(protocol):
     async def main():
         r = aio.Redis(port=PORT, protocol=protocol, decode_responses=True)
-        await asyncio.gather(*(r.set(f"a{n}", n) for n in range(200)))
-        expect(await r.mget([f"a{n}" for n in range(200)]), [str(n) for n in range(200)])
+        await asyncio.gather(*(r.set(f"a{n}", n) for n in range(90)))
+        expect(await r.mget([f"a{n}" for n in range(90)]), [str(n) for n in range(90)])
         async with r.pipeline(transaction=True) as pipe:
             expect(await pipe.set("x", 1).incr("x").execute(), [True, 2])
         async with r.pubsub(ignore_subscribe_messages=True) as sub:

@@ -82,14 +82,12 @@ fn redis_cli(server: &Server) -> Result<String> {
         ("-n 3 dbsize", "", "1\n"),
         ("-e lpush key 1", "", ""),
         ("-r 3 -i 0 incr counter", "", "1\n2\n3\n"),
-        ("debug object key", "", ""),
     ];
     let mut done = 0;
     for (line, input, wanted) in STEPS {
         let found = cli(server, line, input.as_bytes());
         match (*line, found) {
             ("-e lpush key 1", Err(error)) if error.to_string().contains("WRONGTYPE") => {}
-            ("debug object key", Ok(said)) if said.contains("DEBUG command not allowed") => {}
             (_, Ok(said)) if said == *wanted => {}
             (_, other) => bail!("redis-cli {line}: {other:?} instead of {wanted:?}"),
         }

@@ -1,5 +1,6 @@
 //! Developer tasks of the workspace: `cargo xtask <task>`. What CI runs is what a developer runs.
 
+mod bad_input;
 mod ci;
 mod cities;
 mod clients;
@@ -15,6 +16,7 @@ const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
 cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared
+cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients against the real program
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
@@ -32,6 +34,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Some("bad-input") => bad_input::run(args.get(1..).unwrap_or(&[])),
         Some("clients") => clients::run(args.get(1..).unwrap_or(&[])),
         Some("cities") => cities::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),

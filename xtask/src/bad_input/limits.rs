@@ -1,0 +1,160 @@
+//! Strangers before the password, too many clients, a full memory.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use larder_protocol::response::Value;
+
+use super::{Attack, Scene, exchange, read_out};
+
+const LOCKED: &[&str] = &["--requirepass", "CANARY-7f3a"];
+
+pub const ATTACKS: &[Attack] = &[
+    Attack { name: "strangers", options: LOCKED, growth_mib_max: 16, run: strangers },
+    Attack {
+        name: "strangers that wait",
+        options: LOCKED,
+        growth_mib_max: 16,
+        run: strangers_that_wait,
+    },
+    Attack {
+        name: "too many clients",
+        options: &["--maxclients", "60"],
+        growth_mib_max: 16,
+        run: too_many_clients,
+    },
+    Attack {
+        name: "full memory",
+        options: &["--maxmemory", "40mb", "--maxmemory-policy", "noeviction"],
+        growth_mib_max: 60,
+        run: full_memory,
+    },
+];
+
+/// Before the password: few arguments, short ones, and nothing of the data.
+fn strangers(scene: &mut Scene) -> Result<()> {
+    let many = format!("*11\r\n{}", "$1\r\na\r\n".repeat(11));
+    let cases = [
+        ("GET witness:1\r\n".to_owned(), "-NOAUTH Authentication required.\r\n", false),
+        ("CONFIG GET requirepass\r\n".to_owned(), "-NOAUTH Authentication required.\r\n", false),
+        (many, "-ERR Protocol error: unauthenticated multibulk length\r\n", true),
+        (
+            "*2\r\n$4\r\nAUTH\r\n$16385\r\n".to_owned(),
+            "-ERR Protocol error: unauthenticated bulk length\r\n",
+            true,
+        ),
+        ("x".repeat(70_000), "-ERR Protocol error: too big inline request\r\n", true),
+    ];
+    for (text, wanted, closes) in cases {
+        let (said, closed) = exchange(&scene.server, text.as_bytes())?;
+        if said != wanted.as_bytes() || closed != closes {
+            let shown = text.get(..60).unwrap_or(&text);
+            bail!("{shown:?}: {} closed: {closed}", said.escape_ascii());
+        }
+    }
+    // Wrong passwords: every one is refused, none is shown anywhere.
+    let (said, _) = exchange(&scene.server, "AUTH CANARY-wrong\r\n".repeat(200).as_bytes())?;
+    let refusals =
+        said.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"-WRONGPASS")).count();
+    if refusals == 0 || said.windows(6).any(|part| part == b"CANARY") {
+        bail!("{refusals} refusals: {}", said.escape_ascii());
+    }
+    for line in
+        ["SLOWLOG GET 128", "CLIENT LIST", "INFO everything", "COMMANDLOG GET 128 large-request"]
+    {
+        let words: Vec<&str> = line.split(' ').collect();
+        if format!("{:?}", scene.call(&words)?).contains("CANARY") {
+            bail!("{line} shows a password");
+        }
+    }
+    Ok(())
+}
+
+/// A stranger who says nothing, or a byte a second, does not hold his place for ever.
+fn strangers_that_wait(scene: &mut Scene) -> Result<()> {
+    let mut idle: Vec<_> = (0..20).map(|_| scene.raw()).collect::<Result<_>>()?;
+    let mut drip = scene.raw()?;
+    let begin = Instant::now();
+    let text = b"*2\r\n$4\r\nAUTH\r\n$11\r\n";
+    for byte in text.iter().chain(b"waits-and-waits").take(13) {
+        let _ = drip.write_all(&[*byte]);
+        scene.call(&["PING"])?;
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for stream in idle.iter_mut().chain([&mut drip]) {
+        let (said, closed) = read_out(stream, Duration::from_millis(100))?;
+        if !closed {
+            bail!(
+                "still open after {:?}, having said {:?}",
+                begin.elapsed(),
+                said.escape_ascii().to_string()
+            );
+        }
+    }
+    // The neighbour, who knows the password, has stayed.
+    scene.wait_for("connected_clients", 1)
+}
+
+/// Those who come too late are told so; those inside go on; a place that is free is given again.
+fn too_many_clients(scene: &mut Scene) -> Result<()> {
+    let mut inside: Vec<_> = (0..59).map(|_| scene.raw()).collect::<Result<_>>()?;
+    for stream in &mut inside {
+        stream.write_all(b"PING\r\n")?;
+        let (said, closed) = read_out(stream, Duration::from_millis(100))?;
+        if said != b"+PONG\r\n" || closed {
+            bail!("a client within the limit got {:?}", said.escape_ascii().to_string());
+        }
+    }
+    for _ in 0..20 {
+        let (said, closed) = exchange(&scene.server, b"")?;
+        if said != b"-ERR max number of clients reached\r\n" || !closed {
+            bail!("one too many got {:?} closed: {closed}", said.escape_ascii().to_string());
+        }
+        scene.call(&["PING"])?;
+    }
+    drop(inside);
+    scene.wait_for("connected_clients", 1)?;
+    let (said, _) = exchange(&scene.server, b"PING\r\n")?;
+    if said != b"+PONG\r\n" {
+        bail!("a free place was not given: {}", said.escape_ascii());
+    }
+    Ok(())
+}
+
+/// At the limit writes are refused, in Redis's words, and everything else goes on; then room is made, and they are not.
+fn full_memory(scene: &mut Scene) -> Result<()> {
+    let value = "x".repeat(10_000);
+    let mut refused = 0;
+    for n in 0..8000 {
+        match scene.call(&["SET", &format!("fill:{n}"), &value])? {
+            Value::Error(text)
+                if text.starts_with(b"OOM command not allowed when used memory > 'maxmemory'") =>
+            {
+                refused += 1;
+            }
+            Value::Simple(_) if refused == 0 => {}
+            other => bail!("SET {n} after {refused} refusals: {other:?}"),
+        }
+        if refused > 100 {
+            break;
+        }
+    }
+    if refused == 0 {
+        bail!("80 MB fitted into 40");
+    }
+    let (used, limit) = (scene.info("used_memory")?, 40 << 20);
+    if used > limit + limit / 20 {
+        bail!("used_memory is {used}");
+    }
+    if scene.call(&["GET", "fill:0"])? != Value::Bulk(value.clone().into_bytes()) {
+        bail!("what was stored is gone");
+    }
+    for n in 0..1000 {
+        scene.call(&["DEL", &format!("fill:{n}")])?;
+    }
+    match scene.call(&["SET", "fill:again", &value])? {
+        Value::Simple(_) => Ok(()),
+        other => bail!("room was made, and still {other:?}"),
+    }
+}
