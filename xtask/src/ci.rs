@@ -21,14 +21,23 @@ pub fn run() -> Result<()> {
             bail!("{title} failed");
         }
     }
+    println!("== tidy");
+    crate::tidy::run()?;
     fuzz_targets()?;
     println!("== conformance");
-    let subject = "--subject".to_owned();
-    let tally = crate::conformance::run(&[subject, "target/quick/larder".to_owned()])?;
+    let subject = ["--subject".to_owned(), "target/quick/larder".to_owned()];
+    let tally = crate::conformance::run(&subject)?;
     println!("{} passed, {} failed", tally.passed, tally.failed);
     if tally.failed > 0 {
         bail!("Larder and redis-server differ");
     }
+    println!("== bad input");
+    crate::bad_input::run(&subject)?;
+    println!("== clients");
+    crate::clients::run(&subject)?;
+    println!("== cities");
+    let short = ["--seconds", "3"].map(str::to_owned);
+    crate::cities::run(&[&subject[..], &short].concat())?;
     Ok(())
 }
 

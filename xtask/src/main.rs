@@ -9,11 +9,13 @@ mod conformance;
 mod differential;
 mod foreign;
 mod process;
+mod tidy;
 
 use anyhow::{Result, bail};
 
 const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
+cargo xtask tidy                                      heads, lengths, unsafe, crate edges, licences
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
 cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared
 cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients against the real program
@@ -35,6 +37,7 @@ fn main() -> Result<()> {
             Ok(())
         }
         Some("bad-input") => bad_input::run(args.get(1..).unwrap_or(&[])),
+        Some("tidy") => tidy::run(),
         Some("clients") => clients::run(args.get(1..).unwrap_or(&[])),
         Some("cities") => cities::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),

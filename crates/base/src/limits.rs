@@ -24,6 +24,8 @@ pub const REQUEST_ARGS_MAX: usize = 1_048_576;
 pub const UNAUTHENTICATED_ARGS_MAX: usize = 10;
 /// Longest argument in bytes while the connection has yet to authenticate.
 pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16_384;
+/// How long a connection may take to authenticate where a password is set, in milliseconds.
+pub const UNAUTHENTICATED_MS_MAX: i64 = 10_000;
 /// Most bytes of unprocessed input that one connection may hold, unless
 /// `client-query-buffer-limit` says otherwise.
 pub const QUERY_BUFFER_BYTES_MAX_DEFAULT: usize = GIB;

@@ -79,6 +79,10 @@ impl Turn<'_> {
     ) -> Verdict {
         let entry = match self.admit(client, entry, args) {
             Ok(entry) => entry,
+            Err(_) if is_web_request(args) => {
+                self.dismiss_web_page(client);
+                return Verdict::Done;
+            }
             Err(fault) => {
                 self.refuse(client, args, &fault);
                 return Verdict::Done;
@@ -163,6 +167,23 @@ impl Turn<'_> {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));
         }
         Ok(entry)
+    }
+
+    /// A browser was made to speak to us, by a page that somebody else wrote: it gets no answer, not even an error, and
+    /// may send no second line.
+    fn dismiss_web_page(&mut self, client: &mut Client) {
+        const LOG_EVERY_MS: i64 = 60_000;
+        client.closing = true;
+        self.stats.errors += 1;
+        let last = self.server.web_page_logged.load(Ordering::Relaxed);
+        if self.now.since(Millis(last)) >= LOG_EVERY_MS {
+            self.server.web_page_logged.store(self.now.0, Ordering::Relaxed);
+            crate::log::warning(&format!(
+                "Possible SECURITY ATTACK: a client at {} speaks HTTP, so a web page may be made to send commands \
+                 here. The connection was closed; further ones are not logged for a minute.",
+                client.stream.peer()
+            ));
+        }
     }
 
     fn refuse(&mut self, client: &mut Client, args: Args<'_>, fault: &Fault) {
@@ -477,6 +498,11 @@ fn takes_reply(client: &mut Client) -> bool {
 fn needs_exclusive(entry: Entry, args: Args<'_>) -> bool {
     entry.command.flags.has(Flags::WHOLE_KEYSPACE)
         || entry.control.is_some_and(|control| (control.exclusive)(args))
+}
+
+/// Whether the line is one that only HTTP has: no command is called so, and every request has a `Host`.
+fn is_web_request(args: Args<'_>) -> bool {
+    args.is(0, "POST") || args.is(0, "Host:")
 }
 
 fn unknown_command(args: Args<'_>) -> Fault {

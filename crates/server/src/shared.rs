@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_base::hash::KeyHasher;
@@ -142,6 +142,8 @@ pub struct Server {
     pub connections: AtomicUsize,
     /// Connections refused since the start or CONFIG RESETSTAT.
     pub rejected: AtomicU64,
+    /// When the log last told of a web page that speaks to the server.
+    pub web_page_logged: AtomicI64,
     /// The next client's number.
     pub next_client: AtomicU64,
     /// Keys that are due are deleted unasked; DEBUG SET-ACTIVE-EXPIRE turns it off for tests.
@@ -185,6 +187,7 @@ impl Server {
             protected: AtomicBool::new(false),
             connections: AtomicUsize::new(0),
             rejected: AtomicU64::new(0),
+            web_page_logged: AtomicI64::new(0),
             next_client: AtomicU64::new(1),
             sweeping: AtomicBool::new(true),
             stopping: AtomicBool::new(false),

@@ -85,6 +85,8 @@ pub struct Worker {
     again: Vec<u64>,
     swept: Millis,
     beaten: Millis,
+    /// When connections without the password were last looked at.
+    strangers_seen: Millis,
     next_worker: usize,
     spare_out: Vec<Vec<u8>>,
     load: Load,
@@ -113,6 +115,7 @@ impl Worker {
             again: Vec::new(),
             swept: now(),
             beaten: Millis(0),
+            strangers_seen: now(),
             next_worker: number,
             spare_out: Vec::new(),
             load: Load::default(),

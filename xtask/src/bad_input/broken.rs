@@ -10,6 +10,7 @@ use super::{Attack, Scene, exchange, read_out, rss_kib};
 
 pub const ATTACKS: &[Attack] = &[
     Attack { name: "malformed", options: &[], growth_mib_max: 16, run: malformed },
+    Attack { name: "web pages", options: &[], growth_mib_max: 16, run: web_pages },
     Attack { name: "declared lengths", options: &[], growth_mib_max: 48, run: declared_lengths },
     Attack {
         name: "death in the middle",
@@ -53,8 +54,6 @@ fn malformed(scene: &mut Scene) -> Result<()> {
         "set \"a\r\nPING\r\n",
         "set 'a'b c\r\nPING\r\n",
         "ping \"a\\x41\\n\"\r\n",
-        "POST / HTTP/1.1\r\nHost: x\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\n\r\nPING\r\n",
         "\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\r\n",
         "*1\r\n$12\r\nfoo\r\n+OK\r\nba\r\n",
         "*2\r\n$4\r\nno\r\n\r\n$2\r\n\r\n\r\n",
@@ -86,6 +85,27 @@ fn malformed(scene: &mut Scene) -> Result<()> {
         bail!("{} inputs are answered otherwise:\n{}", differences.len(), differences.join("\n"));
     }
     Ok(())
+}
+
+/// What a browser can be made to send is not obeyed, and closed without an echo.
+fn web_pages(scene: &mut Scene) -> Result<()> {
+    const BODY: &str = "Content-Length: 20\r\n\r\nSET web 1\r\nFLUSHALL\r\n";
+    for head in [
+        "POST / HTTP/1.1\r\n",
+        "post /x HTTP/1.0\r\n",
+        "GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+        "PUT / HTTP/1.1\r\nHost: evil.example\r\n",
+        "OPTIONS * HTTP/1.1\r\nhost: 127.0.0.1\r\n",
+    ] {
+        let (said, closed) = exchange(&scene.server, format!("{head}{BODY}").as_bytes())?;
+        if !closed || said.windows(4).any(|part| part.eq_ignore_ascii_case(b"host")) {
+            bail!("{head:?}: {} closed: {closed}", said.escape_ascii());
+        }
+    }
+    match scene.call(&["EXISTS", "web"])? {
+        Value::Integer(0) => Ok(()),
+        other => bail!("a web page wrote: {other:?}"),
+    }
 }
 
 /// Half a gigabyte that is only announced, a million arguments that never come: nothing is allocated for them.

@@ -12,7 +12,7 @@ use crate::observe::info;
 use crate::observe::snapshot::Snapshot;
 
 /// The Redis version whose behaviour clients may expect.
-pub const REDIS_VERSION: &str = "7.2.4";
+pub const REDIS_VERSION: &str = "7.4.0";
 
 const BASE: Command = Command { ..Command::control(Group::Server) };
 const OPEN: Flags = Flags::LOADING.or(Flags::STALE);

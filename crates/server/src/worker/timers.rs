@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use larder_base::limits;
 use larder_base::time::Millis;
 use larder_protocol::reply::Reply;
 use larder_store::DbIndex;
@@ -104,6 +105,7 @@ impl Worker {
                 }
             }
         }
+        self.dismiss_strangers(state);
         // A pause may have been weakened: they look again, and wait on if it holds them still.
         self.again.append(&mut self.paused);
         if self.server.sweeping.load(Ordering::Relaxed) {
@@ -120,6 +122,26 @@ impl Worker {
             self.beat(state);
         }
         Ok(())
+    }
+
+    /// Closes, once a second, connections that have not shown the password in time: a place is not held by silence,
+    /// nor by a byte now and then.
+    fn dismiss_strangers(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
+        const EVERY_MS: i64 = 1000;
+        if self.server.config().requirepass.is_empty()
+            || self.now.since(self.strangers_seen) < EVERY_MS
+        {
+            return;
+        }
+        self.strangers_seen = self.now;
+        for token in state.tokens() {
+            if let Some(client) = state.client(token)
+                && !client.authenticated
+                && self.now.since(client.since) > limits::UNAUTHENTICATED_MS_MAX
+            {
+                self.close(state, token);
+            }
+        }
     }
 
     /// Notes the recent past, for those who ask.
