@@ -227,7 +227,7 @@ fn flood(scene: &mut Scene) -> Result<()> {
             state ^= state >> 7;
             state ^= state << 17;
             garbage.extend_from_slice(&state.to_le_bytes());
-            if state % 11 == 0 {
+            if state.is_multiple_of(11) {
                 garbage.extend_from_slice(b"\r\n*2\r\n$3\r\n");
             }
         }
