@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 
 use crate::keyspace::{DbIndex, Keyspace, Located};
 use crate::record::{Payload, Record, RecordMut, RecordRef};
-use crate::value::{Kind, score_of};
+use crate::value::{Hash, Kind, Typed, score_of};
 
 /// Snapshots that may run at a time.
 pub const LANES: usize = 2;
@@ -61,6 +61,7 @@ struct Big {
     eviction_bits: u32,
     kind: Kind,
     len: usize,
+    earliest_expiry: Option<Millis>,
 }
 
 /// What writers put aside in one slot, by lane.
@@ -165,8 +166,10 @@ impl Snapshots {
         let seen = record.as_ref();
         let (key, deadline) = (Box::from(seen.key()), seen.deadline());
         let (eviction_bits, kind) = (seen.eviction_bits(), seen.kind());
-        let len = record.value_mut()?.begin_saving(lane, id);
-        Some(Big { id, db, at, key, deadline, eviction_bits, kind, len })
+        let value = record.value_mut()?;
+        let earliest_expiry = Hash::of(value).and_then(Hash::earliest_expiry);
+        let len = value.begin_saving(lane, id);
+        Some(Big { id, db, at, key, deadline, eviction_bits, kind, len, earliest_expiry })
     }
 
     /// A database was flushed, and with it what lay aside in its slots.
@@ -247,6 +250,8 @@ pub struct Head<'a> {
     pub kind: Kind,
     /// How many members follow, exactly.
     pub len: usize,
+    /// Of a hash whose fields have deadlines: the earliest of them. File formats ask for it ahead.
+    pub earliest_expiry: Option<Millis>,
 }
 
 /// No lane is free.
@@ -524,6 +529,7 @@ impl Big {
             eviction_bits: self.eviction_bits,
             kind: self.kind,
             len: self.len,
+            earliest_expiry: self.earliest_expiry,
         }
     }
 }
