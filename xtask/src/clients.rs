@@ -1,5 +1,5 @@
 //! `cargo xtask clients`: real clients, as their registries carry them, drive a server: redis-cli, redis-benchmark,
-//! redis-py, ioredis, node-redis, redis-rs. The scripts lie in tests/clients; this starts a server for each.
+//! redis-py with and without hiredis, ioredis, node-redis, redis-rs. The scripts lie in tests/clients; this starts a server for each.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -15,7 +15,8 @@ type Check = fn(&Server) -> Result<String>;
 const CHECKS: &[(&str, Check)] = &[
     ("redis-cli", redis_cli),
     ("redis-benchmark", redis_benchmark),
-    ("redis-py", redis_py),
+    ("redis-py", |server| redis_py(server, "clients/python", "requirements.txt")),
+    ("hiredis", |server| redis_py(server, "clients/hiredis", "with_hiredis.txt")),
     ("ioredis", |server| node(server, "ioredis.mjs")),
     ("node-redis", |server| node(server, "node_redis.mjs")),
     ("redis-rs", redis_rs),
@@ -169,9 +170,10 @@ fn redis_benchmark(server: &Server) -> Result<String> {
     Ok(format!("{} default tests, plain and pipelined", TESTS.len()))
 }
 
-fn redis_py(server: &Server) -> Result<String> {
-    let folder = root().join("tests/clients");
-    let python = foreign::python("clients", &folder.join("requirements.txt"))?;
+/// redis-py alone, or over hiredis: the same script.
+fn redis_py(server: &Server, target: &str, requirements: &str) -> Result<String> {
+    let folder = root().join("tests/clients/python");
+    let python = foreign::python(target, &folder.join(requirements))?;
     let mut command = Command::new(python);
     last_line(command.arg(folder.join("redis_py.py")).arg(server.port.to_string()))
 }

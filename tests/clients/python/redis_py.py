@@ -244,4 +244,5 @@ for protocol in (2, 3):
     for test in CHECKS:
         connect(protocol).flushall()
         test(protocol)
-print(f"redis-py {redis.__version__}: {len(CHECKS)} checks in RESP2 and RESP3")
+parser = type(connect(3).connection_pool.get_connection()._parser).__name__
+print(f"redis-py {redis.__version__} with {parser}: {len(CHECKS)} checks in RESP2 and RESP3")
