@@ -95,15 +95,18 @@ impl RawConfig {
             raw.path = Some(path);
             rest = tail;
         }
-        if let Some((first, tail)) = rest.split_first()
-            && first == "-"
-        {
+        let reads_stdin = match rest {
+            [first, tail @ ..] if first == "-" => Some(tail),
+            [head @ .., last] if last == "-" => Some(head),
+            _ => None,
+        };
+        if let Some(others) = reads_stdin {
             let mut text = Vec::new();
             if let Err(error) = std::io::stdin().read_to_end(&mut text) {
                 return Err(whole("stdin", format!("Can't read it: {error}")));
             }
             raw.read_text("stdin", &text, 0)?;
-            rest = tail;
+            rest = others;
         }
         raw.read_options(rest)?;
         Ok(raw)
@@ -167,30 +170,42 @@ impl RawConfig {
         Ok(())
     }
 
-    /// `--name value ...`: everything up to the next `--name` belongs to it.
+    /// `--name value ...`: words up to the next `--name` belong to it; the first one may begin with `--` itself. Name
+    /// and value may also be one argument. Words before the first name are a line of their own, as in Redis.
     fn read_options(&mut self, arguments: &[String]) -> Result<(), LoadError> {
         let mut number = 0;
         let mut words: Vec<String> = Vec::new();
-        for argument in arguments {
-            if let Some(name) = argument.strip_prefix("--").filter(|name| !name.is_empty()) {
-                self.push_option(std::mem::take(&mut words), number);
-                number += 1;
-                words.push(name.to_owned());
-            } else if words.is_empty() {
-                return Err(whole("command line", format!("Unexpected argument '{argument}'")));
-            } else {
+        let mut wants_value = false;
+        let mut rest = arguments.iter().peekable();
+        while let Some(argument) = rest.next() {
+            let Some(option) = argument.strip_prefix("--").filter(|_| !wants_value) else {
                 words.push(argument.clone());
-            }
+                wants_value = false;
+                continue;
+            };
+            self.push_option(std::mem::take(&mut words), number);
+            number += 1;
+            let parts = split_words(option.as_bytes()).map(|parts| {
+                parts.into_iter().map(String::from_utf8).collect::<Result<Vec<_>, _>>()
+            });
+            let Some(Ok(parts)) =
+                parts.filter(|parts| !matches!(parts, Ok(parts) if parts.is_empty()))
+            else {
+                return Err(whole("command line", format!("Can't read the option '{argument}'")));
+            };
+            // `--save --port 1` means no save points; any other name takes the next word, whatever it is.
+            let is_bare_save = parts.len() == 1 && option.trim().eq_ignore_ascii_case("save");
+            let ends = rest.peek().is_none_or(|next| next.starts_with("--"));
+            wants_value = parts.len() == 1 && !(is_bare_save && ends);
+            words = parts;
         }
         self.push_option(words, number);
         Ok(())
     }
 
-    fn push_option(&mut self, mut words: Vec<String>, number: usize) {
-        let Some(name) = words.first() else { return };
-        // A shell drops an empty value easily: `--save --port 1` means no save points.
-        if name.eq_ignore_ascii_case("save") && words.len() == 1 {
-            words.push(String::new());
+    fn push_option(&mut self, words: Vec<String>, number: usize) {
+        if words.is_empty() {
+            return;
         }
         let mut text = words.first().cloned().unwrap_or_default();
         for word in words.iter().skip(1) {
