@@ -227,6 +227,57 @@ fn file_then_standard_input_then_arguments() {
 }
 
 #[test]
+fn arguments_are_parted_as_redis_parts_them() {
+    for (args, option, value) in [
+        (&["--maxmemory 700mb", "--hz", "20"][..], "maxmemory", "734003200"),
+        (
+            &["--proc-title-template", "--my--title", "--hz", "20"],
+            "proc-title-template",
+            "--my--title",
+        ),
+        (&["--proc-title-template --my--title", "--hz 20"], "proc-title-template", "--my--title"),
+        (&["--save", "--hz", "20"], "save", ""),
+        (
+            &["--shutdown-on-sigint", "now", "force", "--hz", "20"],
+            "shutdown-on-sigint",
+            "now force",
+        ),
+        (&["--shutdown-on-sigint", "now force", "--hz", "20"], "shutdown-on-sigint", "now force"),
+    ] {
+        let port = free_port();
+        let server = Server::larder(&[args, &["--port", &port.to_string()]].concat(), port);
+        assert_eq!(server.ask(&format!("CONFIG GET {option}")), [option, value], "{args:?}");
+        assert_eq!(server.ask("CONFIG GET hz"), ["hz", "20"], "{args:?}");
+    }
+    let text = refusal(&["--port", "--loglevel", "verbose"]);
+    assert!(text.contains("'port \"--loglevel\" \"verbose\"'\nwrong number"), "{text}");
+    let text = refusal(&["--port", "--bla", "--loglevel", "verbose"]);
+    assert!(text.contains("couldn't be parsed into an integer"), "{text}");
+    assert!(refusal(&["--shutdown-on-sigint"]).contains("must be one of the following"));
+    assert!(refusal(&["--port"]).contains("wrong number of arguments"));
+}
+
+#[test]
+fn the_kernel_is_told_the_score() {
+    let port = free_port();
+    let args = ["--port", &port.to_string(), "--oom-score-adj-values", "700", "0", "0"];
+    let server = Server::larder(&args, port);
+    let path = format!("/proc/{}/oom_score_adj", server.child.id());
+    let score = || fs::read_to_string(&path).unwrap().trim().parse::<i64>().unwrap();
+    let first = score();
+    assert_eq!(server.ask("CONFIG SET oom-score-adj absolute"), ["OK"]);
+    assert_eq!(score(), 700);
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken_port = taken.local_addr().unwrap().port();
+    let refused =
+        server.ask(&format!("CONFIG SET oom-score-adj-values \"800 0 0\" port {taken_port} hz 33"));
+    assert!(refused[0].contains("'port'"), "{refused:?}");
+    assert_eq!((score(), server.ask("CONFIG GET hz")[1].as_str()), (700, "10"));
+    assert_eq!(server.ask("CONFIG SET oom-score-adj no"), ["OK"]);
+    assert_eq!(score(), first);
+}
+
+#[test]
 fn it_starts_under_the_name_of_redis_server() {
     let folder = Folder::new("name");
     let program = folder.path("redis-server");

@@ -17,6 +17,7 @@ pub mod listening;
 pub mod log;
 pub mod monitor;
 pub mod observe;
+pub mod oom_score;
 pub mod pubsub;
 pub mod registry;
 pub mod shared;

@@ -25,6 +25,7 @@ use crate::events::EventFlags;
 use crate::latency::Latency;
 use crate::listening::Doors;
 use crate::monitor::Monitors;
+use crate::oom_score::OomScore;
 use crate::pubsub::{Message, PubSub};
 use crate::registry::Registry;
 use crate::tracking::Tracking;
@@ -100,6 +101,8 @@ pub struct Server {
     config: RwLock<Arc<Config>>,
     /// Where it came from, for CONFIG REWRITE.
     pub config_path: Option<PathBuf>,
+    /// The kernel's opinion of this process.
+    pub oom_score: OomScore,
     /// Where the server listens; the first worker accepts.
     pub doors: Doors,
     /// `maxclients`, for whoever accepts.
@@ -204,6 +207,7 @@ impl Server {
             config: RwLock::new(Arc::new(Config::default())),
             config_path,
             doors,
+            oom_score: OomScore::default(),
         };
         // The first settings are the current ones already: there is room for them.
         let _ = server.configure(config);

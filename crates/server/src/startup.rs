@@ -46,6 +46,9 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     }
     let seed = [random()?, random()?];
     let server = Arc::new(Server::new(config, raw.path.clone(), doors, workers, memory, seed));
+    if let Err(error) = server.oom_score.apply(&server.config()) {
+        warning(&format!("Unable to write oom_score_adj: {error}"));
+    }
     announce(&server);
     let ending = watch_signals()?;
     let mut threads = Vec::new();

@@ -19,6 +19,11 @@ const KEPT: [&str; 4] = ["include", "rename-command", "loadmodule", "sentinel"];
 /// The new text: comments, order and foreign lines of the old one are kept, an option's lines are replaced where they
 /// stand, and options that differ from their default without having a line are appended.
 pub fn rewrite(old: &str, config: &Config) -> String {
+    rewrite_to(old, config, false)
+}
+
+/// As [`rewrite`]; `everything`: options that have their default are written, too.
+fn rewrite_to(old: &str, config: &Config, everything: bool) -> String {
     let mut lines: Vec<Option<String>> = Vec::new();
     let mut places: HashMap<OptionId, VecDeque<usize>> = HashMap::new();
     let mut signed = false;
@@ -45,7 +50,7 @@ pub fn rewrite(old: &str, config: &Config) -> String {
     for (id, row) in options::all() {
         let (values, is_default) = config.file_lines(id, row);
         let mut own = places.remove(&id).unwrap_or_default();
-        if own.is_empty() && is_default {
+        if own.is_empty() && is_default && !everything {
             continue;
         }
         for value in values {
@@ -114,11 +119,11 @@ fn join(lines: Vec<Option<String>>) -> String {
 }
 
 /// Rewrites a file in one step: a new file beside it, forced to disk, takes its name. A file that is not there is
-/// made. The permissions of the old file are kept; a new file is for its owner alone, for it may hold passwords.
+/// made. `everything`: defaults are written, too. The permissions of the old file are kept; a new file is for its owner alone, for it may hold passwords.
 ///
 /// # Errors
 /// Those of the file system; the old file is then untouched.
-pub fn rewrite_file(path: &Path, config: &Config) -> io::Result<()> {
+pub fn rewrite_file(path: &Path, config: &Config, everything: bool) -> io::Result<()> {
     let (old, mode) = match fs::read_to_string(path) {
         Ok(text) => (text, fs::metadata(path)?.permissions().mode() & 0o777),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), 0o600),
@@ -128,7 +133,7 @@ pub fn rewrite_file(path: &Path, config: &Config) -> io::Result<()> {
     let folder = folder.unwrap_or(Path::new("."));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let written = write_new(&temporary, &rewrite(&old, config), mode)
+    let written = write_new(&temporary, &rewrite_to(&old, config, everything), mode)
         .and_then(|()| fs::rename(&temporary, path));
     if let Err(error) = written {
         // The first error is the one to report; a file that was never made cannot be removed.

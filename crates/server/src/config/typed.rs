@@ -7,8 +7,8 @@ use larder_base::glob;
 
 use super::options::{self, Change, Kind, OptionId, Row, Support};
 use super::values::{
-    EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OutputLimits, Permission,
-    Reason, Secret, Value, parse,
+    EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj, OutputLimits,
+    Permission, Reason, Secret, Value, parse,
 };
 
 macro_rules! config {
@@ -138,6 +138,10 @@ config! {
     loglevel: LogLevel = "loglevel",
     /// `None` = standard output.
     logfile: Option<String> = "logfile",
+    /// Whether the kernel is told how willingly to kill this process.
+    oom_score_adj: OomScoreAdj = "oom-score-adj",
+    /// Its score as a primary, as a replica, and of a saving child.
+    oom_score_adj_values: [i64; 3] = "oom-score-adj-values",
     /// File with the process number.
     pidfile: Option<String> = "pidfile",
 }
@@ -321,7 +325,8 @@ impl Config {
     ) -> Result<(), Reason> {
         const BAD: &str = "Bad directive or wrong number of arguments";
         let (id, row, _) = options::find(name).ok_or(BAD)?;
-        if words.is_empty() {
+        // Kinds with several words judge for themselves: `save` alone means none.
+        if words.is_empty() && !row.takes_words() {
             return Err("wrong number of arguments".into());
         }
         let parted: Vec<&str> = match words {

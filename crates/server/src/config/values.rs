@@ -171,6 +171,19 @@ choice! {
     }
 }
 choice! {
+    /// `oom-score-adj`.
+    OomScoreAdj {
+        /// The kernel's score is left alone.
+        No = "no",
+        /// As `Relative`.
+        Yes = "yes",
+        /// The score is added to the one that the process had.
+        Relative = "relative",
+        /// The score is set.
+        Absolute = "absolute",
+    }
+}
+choice! {
     /// Who may do something dangerous.
     Permission {
         /// Nobody.
@@ -232,6 +245,7 @@ from_value! {
     OutputLimits: Value::Output(limits) => Some(*limits);
     KeyspaceEvents: Value::Events(events) => Some(*events);
     Vec<f64>: Value::Percentiles(list) => Some(list.clone());
+    [i64; 3]: Value::Oom(scores) => Some(*scores);
 }
 impl FromValue for u64 {
     fn from_value(value: &Value) -> Option<u64> {

@@ -56,7 +56,7 @@ pub fn config(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), F
     match super::named(args, SUBCOMMANDS) {
         "get" => get(session, args),
         "set" => return set(session, args),
-        "rewrite" => return rewrite(session),
+        "rewrite" => return rewrite(session, false),
         _ => {
             observe::reset(session);
             session.reply().ok();
@@ -122,6 +122,14 @@ fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), Set
             ));
         }
     }
+    let scored = names.iter().find(|name| name.starts_with("oom-score-adj"));
+    if let Some(name) = scored
+        && let Err(error) = server.oom_score.apply(&fresh)
+    {
+        crate::log::warning(&format!("Unable to write oom_score_adj: {error}"));
+        let reason = "Failed to apply new oom_score_adj configuration, check server logs.";
+        return Err(refuse(name, reason.to_owned()));
+    }
     let first = names.first().copied().unwrap_or_default();
     server.configure(fresh).map_err(|reason| refuse(first, reason))?;
     let moved = names.iter().find(|name| **name == "port" || **name == "bind");
@@ -130,6 +138,7 @@ fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), Set
         if server.doors.reopen(&old, &fresh).is_err() {
             // Versions of the settings that were in force before are never missing.
             let _ = server.configure((*old).clone());
+            let _ = server.oom_score.apply(&old);
             let reason = match *name {
                 "port" => "Unable to listen on this port. Check server logs.",
                 _ => "Failed to bind to specified addresses.",
@@ -142,12 +151,13 @@ fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), Set
     Ok(())
 }
 
-fn rewrite(session: &mut Session<'_, '_, '_>) -> Result<(), Fault> {
+/// CONFIG REWRITE; `everything`: options that have their default are written, too.
+pub fn rewrite(session: &mut Session<'_, '_, '_>, everything: bool) -> Result<(), Fault> {
     let server = session.turn.server;
     let Some(path) = &server.config_path else {
         return Err(Fault::text("ERR The server is running without a config file"));
     };
-    crate::config::rewrite::rewrite_file(path, &server.config()).map_err(|error| {
+    crate::config::rewrite::rewrite_file(path, &server.config(), everything).map_err(|error| {
         crate::log::warning(&format!("CONFIG REWRITE failed: {error}"));
         Fault::new(format!("ERR Rewriting config file: {error}"))
     })?;

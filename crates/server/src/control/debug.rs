@@ -58,6 +58,14 @@ const PROBES: &[Row] = &[
         1,
         set_active_expire,
     ),
+    (
+        "config-rewrite-force-all",
+        "",
+        "As CONFIG REWRITE, and writes options that have their default, too.",
+        0,
+        0,
+        |session, _| super::config::rewrite(session, true),
+    ),
     ("sleep", "seconds", "Holds the whole server up.", 1, 1, sleep),
     (
         "stringmatch-len",

@@ -1,6 +1,6 @@
 //! Rows: the process, its log, signals, threads and debugging. They must never know the process itself.
 
-use super::super::values::LogLevel;
+use super::super::values::{LogLevel, OomScoreAdj};
 use super::{INT, Kind, NO_PERSISTENCE, Row};
 
 const SYSLOG: &str = "there is no system log: lines go to the standard output or to 'logfile'";
@@ -105,18 +105,16 @@ pub(super) static ROWS: &[Row] = &[
         .inert(&["C", "POSIX"]),
     Row::new(
         "oom-score-adj",
-        Kind::Choice(&["no", "yes", "relative", "absolute"]),
+        Kind::Choice(OomScoreAdj::NAMES),
         "no",
         "Whether the kernel is told how willingly to kill this process.",
-    )
-    .later("the kernel's score is left alone"),
+    ),
     Row::new(
         "oom-score-adj-values",
         Kind::OomScores,
         "0 200 800",
-        "The scores for a primary, a replica and a saving child.",
-    )
-    .harmless("the kernel's score is left alone"),
+        "The scores for a primary, a replica and a saving child; only the first one is used, as there are no others.",
+    ),
     Row::new("disable-thp", Kind::Bool, "yes", "Turns huge pages off for this process.")
         .immutable()
         .harmless("without a forked child huge pages do no harm"),
