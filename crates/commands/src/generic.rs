@@ -250,7 +250,7 @@ fn carry(ctx: &mut Context<'_>, from: &[u8], to: &[u8]) -> Result<(), Fault> {
     let record = ctx.keys.take_record(from).ok_or(Fault::NO_SUCH_KEY)?;
     ctx.keys.put_record(record.with_key(to));
     ctx.keys.signal(from, EventClass::Generic, "rename_from");
-    ctx.keys.signal(to, EventClass::Generic, "rename_to");
+    ctx.keys.signal_also(to, EventClass::Generic, "rename_to");
     Ok(())
 }
 

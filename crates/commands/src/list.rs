@@ -349,7 +349,7 @@ fn shift(
     let taken_out = ctx.keys.write::<List>(source)?.and_then(|list| list.pop(from, limits));
     let Some(element) = taken_out else { return Ok(false) };
     ctx.keys.write_or_create::<List>(destination)?.push(&element, to, limits);
-    ctx.keys.signal(destination, EventClass::List, push_event(to));
+    ctx.keys.signal_also(destination, EventClass::List, push_event(to));
     taken::<List>(ctx, source, from);
     ctx.reply.bulk(&element);
     Ok(true)

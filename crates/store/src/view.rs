@@ -344,10 +344,21 @@ impl<'k> View<'k> {
         self.notify(key, class, event);
     }
 
+    /// As `signal`, for the other key of one change (an element that moved): it counts once.
+    pub fn signal_also(&mut self, key: &[u8], class: EventClass, event: &'static str) {
+        self.tell_modified(key);
+        self.notify(key, class, event);
+    }
+
     /// A key was modified.
     #[inline]
     pub fn modified(&mut self, key: &[u8]) {
         self.tally.dirty += 1;
+        self.tell_modified(key);
+    }
+
+    #[inline]
+    fn tell_modified(&mut self, key: &[u8]) {
         let interest = self.interest(key);
         if interest & (Interest::WATCHED.0 | Interest::TRACKED.0) != 0 || self.keyspace.observed() {
             self.report(key, What::Modified);
