@@ -1,3 +1,5 @@
+//! Tests of the RDB codec: what is written is read again, however the bytes come, and every damage is told with its place.
+
 use std::io::{BufRead, Read};
 use std::sync::Arc;
 
