@@ -3,8 +3,8 @@
 
 use larder_base::glob;
 use larder_protocol::reply::Reply;
+use larder_store::eviction::bits::decayed;
 use larder_store::settings::EvictionBits;
-use larder_store::view::decayed;
 use larder_store::{DbIndex, EventClass, RecordRef};
 
 use crate::args::Args;
@@ -475,7 +475,8 @@ fn object_idletime(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fau
              switching between policies at runtime LRU and LFU data will take some time to adjust.",
         ));
     }
-    ctx.reply.integer(i64::try_from(meaning.idle_ms(bits, now) / 1000).unwrap_or(i64::MAX));
+    let moment = ctx.keys.keyspace().moment(now);
+    ctx.reply.integer(i64::try_from(meaning.idle_ms(bits, moment) / 1000).unwrap_or(i64::MAX));
     Ok(Outcome::Done)
 }
 

@@ -160,13 +160,21 @@ impl Turn<'_> {
         let queued = entry.control.is_some()
             && entry.command.name == "exec"
             && client.multi.as_ref().is_some_and(|multi| multi.needs_memory && !multi.broken);
-        if (flags.has(Flags::DENYOOM) || queued) && self.server.is_out_of_memory() {
+        let needs_memory = flags.has(Flags::DENYOOM) || queued;
+        if self.server.is_out_of_memory() && !self.make_room() && needs_memory {
             return Err(OUT_OF_MEMORY);
         }
         if client.multi.is_some() && flags.has(Flags::NO_MULTI) {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));
         }
         Ok(entry)
+    }
+
+    /// Evicts; false if that was in vain.
+    #[cold]
+    fn make_room(&mut self) -> bool {
+        let Turn { server, now, rng, stats, ready, .. } = self;
+        server.make_room(*now, rng, stats, ready)
     }
 
     /// A browser was made to speak to us, by a page that somebody else wrote: it gets no answer, not even an error, and
@@ -393,6 +401,7 @@ pub fn tally(stats: &mut Stats, view: &View<'_>) {
     stats.hits += view.tally.hits;
     stats.misses += view.tally.misses;
     stats.expired += view.tally.expired;
+    stats.evicted += view.tally.evicted;
     stats.dirty += view.tally.dirty;
 }
 
@@ -430,8 +439,8 @@ pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Rea
     view.release();
     let trash = std::mem::take(&mut view.trash);
     if !trash.is_empty() {
-        // Freed by a thread of its own: big values must not hold up a loop turn.
-        std::thread::spawn(move || drop(trash));
+        // Big values must not hold up a loop turn.
+        server.background.free(trash);
     }
 }
 

@@ -2,6 +2,7 @@
 //! that meets the operating system for the data path, and the only one that reads configuration.
 
 pub mod admission;
+pub mod background;
 pub mod blocking;
 pub mod books;
 pub mod client;
@@ -12,6 +13,7 @@ pub mod control;
 pub mod dispatch;
 pub mod durability;
 pub mod events;
+pub mod eviction;
 pub mod latency;
 pub mod listening;
 pub mod log;

@@ -13,15 +13,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use larder_base::hash::KeyHasher;
 use larder_base::time::Millis;
 use larder_net::{Mailbox, Stream};
+use larder_store::eviction::Eviction;
 use larder_store::settings::EvictionBits;
 use larder_store::{DbIndex, Keyspace, Settings, Thresholds};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use crate::background::Background;
 use crate::blocking::Blocked;
 use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::durability::journal::Journal;
 use crate::events::EventFlags;
+use crate::eviction::{Evictions, eviction_of};
 use crate::latency::Latency;
 use crate::listening::Doors;
 use crate::monitor::Monitors;
@@ -89,6 +92,10 @@ pub type WatchTable = HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>>;
 pub struct Server {
     /// The data.
     pub keyspace: Keyspace,
+    /// Frees what is big.
+    pub background: Background,
+    /// What went to make room.
+    pub evictions: Evictions,
     /// What was done to it, for those who follow.
     pub journal: Journal,
     /// The most memory used when somebody looked.
@@ -176,6 +183,8 @@ impl Server {
             memory_peak: AtomicUsize::new(0),
             memory_at_start: AtomicUsize::new(0),
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), usize::from(config.databases)),
+            background: Background::default(),
+            evictions: Evictions::default(),
             journal: Journal::default(),
             settings: Versions::new(settings),
             registry: Registry::new(&config.renamed_commands),
@@ -310,7 +319,8 @@ impl Server {
     #[inline]
     pub fn is_out_of_memory(&self) -> bool {
         let limit = self.maxmemory.load(Ordering::Relaxed);
-        limit != 0 && (self.memory.used)() > limit
+        // What waits to be freed is as good as free.
+        limit != 0 && (self.memory.used)().saturating_sub(self.background.waiting_bytes()) > limit
     }
 
     /// Tells everybody to end.
@@ -324,6 +334,7 @@ impl Server {
 
 /// The part of the configuration that the data depends on.
 fn settings_of(config: &Config, hasher: KeyHasher) -> Settings {
+    let eviction = eviction_of(config.maxmemory_policy, config.maxmemory_samples);
     Settings {
         thresholds: Thresholds {
             hash_entries: config.hash_max_listpack_entries,
@@ -336,7 +347,8 @@ fn settings_of(config: &Config, hasher: KeyHasher) -> Settings {
             list_size: config.list_max_listpack_size,
             hasher,
         },
-        eviction_bits: EvictionBits::LastAccess,
+        eviction,
+        eviction_bits: eviction.map_or(EvictionBits::LastAccess, Eviction::bits),
         lfu_log_factor: config.lfu_log_factor,
         lfu_decay_minutes: config.lfu_decay_time,
         text_max: config.proto_max_bulk_len,

@@ -29,6 +29,7 @@ counters! {
     hits: "Reads that found a key.",
     misses: "Reads that found none.",
     expired: "Keys that expired.",
+    evicted: "Keys evicted to make room.",
     sweep_usec: "Microseconds spent on looking for expired keys.",
     dirty: "Modifications of keys.",
     errors: "Error replies.",

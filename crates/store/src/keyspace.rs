@@ -11,8 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use larder_base::hash::KeyHasher;
 use larder_base::rng::Rng;
 use larder_base::slot::Slot;
+use larder_base::time::Millis;
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::eviction::bits::Moment;
+use crate::eviction::s3fifo::S3Fifo;
 use crate::snapshot::{Aside, Lanes, Snapshots};
 use crate::table::Table;
 
@@ -104,6 +107,7 @@ pub struct Keyspace {
     /// Copies of the data are told what goes of itself.
     journaled: AtomicBool,
     snapshots: Snapshots,
+    s3fifo: S3Fifo,
 }
 
 impl Keyspace {
@@ -117,6 +121,7 @@ impl Keyspace {
             observed: AtomicBool::new(false),
             journaled: AtomicBool::new(false),
             snapshots: Snapshots::default(),
+            s3fifo: S3Fifo::default(),
         }
     }
 
@@ -267,6 +272,28 @@ impl Keyspace {
     #[inline]
     pub(crate) fn try_lock(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
         self.slots(db)?.get(usize::from(slot))?.try_lock()
+    }
+
+    pub(crate) fn s3fifo(&self) -> &S3Fifo {
+        &self.s3fifo
+    }
+
+    /// The present, as eviction bits hold it.
+    #[inline]
+    pub fn moment(&self, now: Millis) -> Moment<'_> {
+        self.s3fifo.moment(now)
+    }
+
+    /// Bytes that the eviction policy holds beside the keys.
+    pub fn eviction_bytes(&self) -> usize {
+        self.s3fifo.memory_usage()
+    }
+
+    /// The logical database that a physical one is behind.
+    pub(crate) fn logical(&self, physical: DbIndex) -> Option<DbIndex> {
+        let is_it = |order: &AtomicU8| order.load(Ordering::Relaxed) == physical.0;
+        let at = self.order.iter().position(is_it)?;
+        u8::try_from(at).ok().map(DbIndex)
     }
 
     pub(crate) fn snapshots(&self) -> &Snapshots {

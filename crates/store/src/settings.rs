@@ -1,6 +1,7 @@
 //! The part of the configuration that the data itself depends on. Who reads configuration files, and
 //! how the values got here, is not known here.
 
+use crate::eviction::Eviction;
 use crate::value::Thresholds;
 
 /// How the 24 eviction bits of a record are kept.
@@ -11,7 +12,7 @@ pub enum EvictionBits {
     LastAccess,
     /// Minutes of the last decrement (16 bits) and a logarithmic counter (8 bits), as Redis's LFU.
     Frequency,
-    /// Two bits of frequency and 22 bits of time in units of 128 ms, for S3-FIFO.
+    /// Two bits of uses, one of the queue and 21 bits of logical time, for S3-FIFO.
     Small,
 }
 
@@ -20,6 +21,8 @@ pub enum EvictionBits {
 pub struct Settings {
     /// When collections leave their small forms.
     pub thresholds: Thresholds,
+    /// Which keys go when memory is full; `None` = none.
+    pub eviction: Option<Eviction>,
     /// What the eviction bits mean.
     pub eviction_bits: EvictionBits,
     /// Larger grows the frequency counter more slowly (`lfu-log-factor`).
@@ -36,6 +39,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             thresholds: Thresholds::default(),
+            eviction: None,
             eviction_bits: EvictionBits::LastAccess,
             lfu_log_factor: 10,
             lfu_decay_minutes: 1,

@@ -110,6 +110,28 @@ impl Table {
         }
     }
 
+    /// Where the record with exactly this hash is (two of them are as good as impossible).
+    pub(crate) fn find_by_hash(&self, hash: u64, hasher: &KeyHasher) -> Option<Place> {
+        let buckets = self.buckets();
+        if buckets == 0 {
+            return None;
+        }
+        let index = bucket_of(hash, buckets);
+        let tag = tag_of(hash);
+        let mut bucket = Some(self.bucket(index));
+        let mut depth = 0;
+        while let Some(here) = bucket {
+            for (at, word) in here.words.iter().enumerate() {
+                if word >> 56 == tag && hasher.hash(raw_of(*word).key()) == hash {
+                    return Some(Place { bucket: index, depth, word: at });
+                }
+            }
+            bucket = here.overflow.as_deref();
+            depth += 1;
+        }
+        None
+    }
+
     /// Asks the processor to fetch the bucket of this hash.
     #[inline]
     pub fn prefetch_bucket(&self, hash: u64) {

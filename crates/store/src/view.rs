@@ -502,7 +502,10 @@ impl<'k> View<'k> {
 
     fn replace(&mut self, spot: Spot, mut record: Record) {
         self.preserve(spot);
-        let bits = self.fresh_bits();
+        let old = self.at(spot).map_or(0, RecordRef::eviction_bits);
+        let moment = self.keyspace.moment(self.now);
+        let meaning = self.settings.eviction_bits;
+        let bits = meaning.replaced(old, moment, self.settings, &mut self.rng);
         record.as_mut().set_eviction_bits(bits);
         record.as_mut().set_lanes(self.keyspace.lanes().saved());
         let (db, now, keyspace) = (self.db, self.now, self.keyspace);
@@ -518,10 +521,10 @@ impl<'k> View<'k> {
     }
 
     fn add(&mut self, mut record: Record) -> Option<Spot> {
-        let bits = self.fresh_bits();
+        let at = self.locate(record.key());
+        let bits = self.fresh_bits(at, record.deadline().is_some());
         record.as_mut().set_eviction_bits(bits);
         record.as_mut().set_lanes(self.keyspace.lanes().saved());
-        let at = self.locate(record.key());
         let guard = self.guard(at.slot)?;
         if self.keyspace.observed() {
             let key = record.key().to_vec();
@@ -592,19 +595,34 @@ impl<'k> View<'k> {
         if self.no_touch {
             return;
         }
-        let (now, settings) = (self.now, self.settings);
+        let (moment, settings) = (self.keyspace.moment(self.now), self.settings);
         let rng = &mut self.rng;
         let Some((_, _, data)) = self.guards.get_mut(spot.guard) else { return };
         let mut record = data.table.at_mut(spot.place);
         let old = record.as_ref().eviction_bits();
-        let bits = settings.eviction_bits.touched(old, now, settings, rng);
+        let bits = settings.eviction_bits.touched(old, moment, settings, rng);
         if bits != old {
             record.set_eviction_bits(bits);
         }
     }
 
-    fn fresh_bits(&self) -> u32 {
-        self.settings.eviction_bits.fresh(self.now)
+    #[inline]
+    fn fresh_bits(&self, at: Located, volatile: bool) -> u32 {
+        let meaning = self.settings.eviction_bits;
+        let queues = self.settings.eviction.is_some_and(|e| volatile || !e.volatile_only);
+        let remembered = meaning == EvictionBits::Small && queues && self.queue_newborn(at);
+        meaning.fresh(self.keyspace.moment(self.now), remembered)
+    }
+
+    /// Tells S3-FIFO of a new key; true if it remembers it.
+    #[cold]
+    fn queue_newborn(&self, at: Located) -> bool {
+        let keyspace = self.keyspace;
+        let keys = || {
+            let dbs = (0..keyspace.databases()).filter_map(|db| u8::try_from(db).ok());
+            dbs.map(|db| keyspace.len(DbIndex(db))).sum()
+        };
+        keyspace.s3fifo().born(keyspace.physical(self.db), at, self.now, keys)
     }
 
     #[inline]
@@ -625,70 +643,6 @@ impl<'k> View<'k> {
 
 fn is_due(record: RecordRef<'_>, now: Millis) -> bool {
     record.deadline().is_some_and(|when| when <= now)
-}
-
-impl EvictionBits {
-    /// The bits of a key created now.
-    pub fn fresh(self, now: Millis) -> u32 {
-        match self {
-            EvictionBits::LastAccess => clock(now, 24),
-            EvictionBits::Frequency => minutes(now) << 8 | LFU_START,
-            EvictionBits::Small => clock(now, 22),
-        }
-    }
-
-    /// The bits after an access now.
-    pub fn touched(self, bits: u32, now: Millis, settings: &Settings, rng: &mut Rng) -> u32 {
-        match self {
-            EvictionBits::LastAccess => clock(now, 24),
-            EvictionBits::Frequency => {
-                let counter = decayed(bits, now, settings);
-                let base = f64::from(counter.saturating_sub(LFU_START));
-                let odds = 1.0 / (base * f64::from(settings.lfu_log_factor) + 1.0);
-                let counter =
-                    if counter < 255 && rng.unit_f64() < odds { counter + 1 } else { counter };
-                minutes(now) << 8 | counter
-            }
-            EvictionBits::Small => {
-                let uses = (bits >> 22 & 3).saturating_add(1).min(3);
-                uses << 22 | clock(now, 22)
-            }
-        }
-    }
-
-    /// Milliseconds since the last access, as far as the bits tell.
-    pub fn idle_ms(self, bits: u32, now: Millis) -> u64 {
-        let width = match self {
-            EvictionBits::LastAccess => 24,
-            EvictionBits::Small => 22,
-            EvictionBits::Frequency => {
-                return u64::from(minutes(now).wrapping_sub(bits >> 8) & 0xffff) * 60_000;
-            }
-        };
-        let mask = (1u32 << width) - 1;
-        u64::from(clock(now, width).wrapping_sub(bits & mask) & mask) << 7
-    }
-}
-
-/// The counter that a new key starts with under LFU, so that it is not evicted at once.
-const LFU_START: u32 = 5;
-
-/// The LFU counter after the decay that is due by now.
-pub fn decayed(bits: u32, now: Millis, settings: &Settings) -> u32 {
-    let counter = bits & 0xff;
-    if settings.lfu_decay_minutes == 0 {
-        return counter;
-    }
-    let elapsed = minutes(now).wrapping_sub(bits >> 8) & 0xffff;
-    counter.saturating_sub(elapsed / settings.lfu_decay_minutes)
-}
-
-fn clock(now: Millis, width: u32) -> u32 {
-    u32::try_from(now.0 >> 7 & ((1 << width) - 1)).unwrap_or(0)
-}
-
-fn minutes(now: Millis) -> u32 {
-    u32::try_from((now.0 / 60_000) & 0xffff).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -175,7 +175,7 @@ fn object(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
             record.encoding_name(),
             record.memory_usage(),
             bits,
-            server.settings.eviction_bits.idle_ms(bits, now) / 1000,
+            server.settings.eviction_bits.idle_ms(bits, server.keyspace.moment(now)) / 1000,
         )
     };
     let text = view.record(args.at(2)).map(describe);

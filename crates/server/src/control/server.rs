@@ -220,15 +220,15 @@ fn flush(session: &mut Session<'_, '_, '_>, args: Args<'_>, all: bool) -> Result
         return Err(Fault::SYNTAX);
     }
     let server = session.turn.server;
+    // As Redis with lazyfree-lazy-user-flush yes, the default of Valkey 8.
+    let at_once = args.is(1, "SYNC");
     let count = if all { server.keyspace.databases() } else { 1 };
     for number in 0..count {
         let db = if all { DbIndex(u8::try_from(number).unwrap_or(0)) } else { session.client.db };
         touch_all_watchers(session, db, true);
         let trash = server.keyspace.flush(db);
         session.turn.stats.dirty += trash.len() as u64;
-        if !trash.is_empty() {
-            std::thread::spawn(move || drop(trash));
-        }
+        server.background.free_tables(trash, at_once);
     }
     if !server.tracking.is_idle() {
         server.tracking.flushed(server);

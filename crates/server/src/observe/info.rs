@@ -163,6 +163,7 @@ pub const SECTIONS: &[Section] = &[
     each("Latencystats", false, lists::latency_stats),
     fixed("Cluster", metrics::CLUSTER),
     each("Keyspace", true, lists::keyspace),
+    each("Eviction", false, lists::evictions),
 ];
 
 /// The text for the sections that a request names (from its first argument on); all usual ones if it

@@ -56,6 +56,16 @@ pub fn error_stats(snapshot: &Snapshot<'_>) -> Lines {
         .collect()
 }
 
+/// What was evicted, by policy, and how long it had not been used.
+pub fn evictions(snapshot: &Snapshot<'_>) -> Lines {
+    let line = |one: crate::eviction::Evicted| {
+        let [half, most] = one.ages_ms;
+        let value = format!("keys={},idle_ms_p50={half},idle_ms_p99={most}", one.count);
+        (format!("evicted_{}", one.policy.replace('-', "_")), value)
+    };
+    snapshot.server.evictions.by_policy().into_iter().map(line).collect()
+}
+
 /// Databases with keys.
 pub fn keyspace(snapshot: &Snapshot<'_>) -> Lines {
     let line = |(number, keys, expires): &(usize, usize, usize)| {

@@ -124,6 +124,10 @@ pub const MEMORY: &[Metric] = &[
         |_| Count(0),
     ),
     Metric::gauge("active_defrag_running", "Whether data is being moved together.", |_| Count(0)),
-    Metric::gauge("lazyfree_pending_objects", "Values that wait to be freed.", |_| Count(0)),
-    Metric::counter("lazyfreed_objects", "Values freed in the background.", |_| Count(0)),
+    Metric::gauge("lazyfree_pending_objects", "Values that wait to be freed.", |s| {
+        of(s.server.background.waiting())
+    }),
+    Metric::counter("lazyfreed_objects", "Values freed in the background.", |s| {
+        Count(s.server.background.freed())
+    }),
 ];

@@ -225,7 +225,7 @@ pub const STATS: &[Metric] = &[
         "Time spent on looking for keys that are due.",
         |s| Count(s.stats.sweep_usec / 1000),
     ),
-    Metric::counter("evicted_keys", "Keys evicted.", |_| Count(0)),
+    Metric::counter("evicted_keys", "Keys evicted.", |s| Count(s.stats.evicted)),
     Metric::counter(
         "evicted_clients",
         "Connections closed because all of them held too much memory.",

@@ -35,6 +35,8 @@ pub fn reset(session: &mut Session<'_, '_, '_>) {
     let server = session.turn.server;
     server.errors.lock().clear();
     server.rejected.store(0, Ordering::Relaxed);
+    server.evictions.reset();
+    server.background.reset();
     for state in session.others.iter_mut().flat_map(|others| others.iter_mut()) {
         state.stats = Stats::default();
         state.commands.fill(CommandStats::default());

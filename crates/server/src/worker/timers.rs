@@ -116,6 +116,10 @@ impl Worker {
             let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
             self.server.latency.note("expire-cycle", took, self.now);
         }
+        if self.server.is_out_of_memory() {
+            let WorkerState { stats, .. } = &mut **state;
+            self.server.make_room(self.now, &mut self.rng, stats, &mut self.ready);
+        }
         // Rates are means of tenths of a second, however often there is a tick.
         if self.now.since(self.beaten) >= 90 {
             self.beaten = self.now;

@@ -77,6 +77,8 @@ pub struct Tally {
     pub misses: u64,
     /// Keys deleted because they were due.
     pub expired: u64,
+    /// Keys deleted to make room.
+    pub evicted: u64,
     /// Modifications of keys.
     pub dirty: u64,
 }

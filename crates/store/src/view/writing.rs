@@ -170,6 +170,20 @@ impl View<'_> {
         }
     }
 
+    /// Deletes a key to make room, and reports it. False if it is not there.
+    pub fn evict(&mut self, key: &[u8]) -> bool {
+        let Some(spot) = self.live(key) else { return false };
+        if let Some(record) = self.take_at(spot, key) {
+            self.discard(record);
+        }
+        self.tally.evicted += 1;
+        if self.keyspace.journaled() {
+            self.gone.push((self.db, key.into()));
+        }
+        self.signal(key, EventClass::Evicted, "evicted");
+        true
+    }
+
     /// Gives a live key another deadline, or none. False if there is no such key.
     pub fn set_deadline(&mut self, key: &[u8], when: Option<Millis>) -> bool {
         let Some(spot) = self.live(key) else { return false };
