@@ -176,7 +176,8 @@ impl Client {
         size_of::<Client>() + self.input.capacity() + self.out.capacity()
     }
 
-    fn flags(&self) -> String {
+    /// The letters of CLIENT LIST's `flags`.
+    pub fn flags(&self) -> String {
         let dirty =
             self.watch.as_ref().is_some_and(|w| w.load(std::sync::atomic::Ordering::Acquire));
         let broken = self
@@ -211,7 +212,7 @@ impl Client {
         let multi = self.multi.as_ref().map_or(-1, |m| i64::try_from(m.queue.len()).unwrap_or(0));
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
-             multi={} qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} \
+             multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} \
              tot-mem={} events=r cmd={} user=default redir={} resp={} lib-name={} lib-ver={}",
             self.id,
             self.stream.peer(),
@@ -225,6 +226,7 @@ impl Client {
             self.subscriptions[1].len(),
             self.subscriptions[2].len(),
             multi,
+            self.watched.len(),
             self.input.len(),
             self.input.capacity() - self.input.len(),
             self.out.len(),

@@ -238,9 +238,6 @@ impl Turn<'_> {
         if others.is_some() {
             *self.clock = Ticks::now();
         }
-        if !self.server.monitors.is_idle() && is_shown(entry.command) {
-            self.server.monitors.show(self.server, client, args);
-        }
         let failed = match entry.command.run {
             Run::Data(_) => {
                 self.run_data(client, token, entry, args, at, others.is_some()).is_err()
@@ -259,6 +256,10 @@ impl Turn<'_> {
                 }
             }
         };
+        // After it ran: EXEC comes behind the commands that it ran.
+        if !self.server.monitors.is_idle() && is_shown(entry.command) {
+            self.server.monitors.show(self.server, client, args);
+        }
         self.account(client, entry, args, failed, start);
         // CLIENT REPLY ON is answered, though replies were off when it came; and what subscriptions answer
         // are messages, not replies.
@@ -455,7 +456,7 @@ pub fn remember(
     if command.flags.has(Flags::READONLY) {
         command.key_positions(args, |at| {
             view.set_interest(args.at(at), Interest::TRACKED, true);
-            server.tracking.remember(tracker, args.at(at));
+            server.tracking.remember(server, tracker, args.at(at));
         });
     }
 }

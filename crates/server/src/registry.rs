@@ -103,6 +103,18 @@ impl Registry {
         }
     }
 
+    /// A command, or a subcommand by its full name (`config|get`); before it the name of its parent, if any.
+    pub fn find_row(&self, name: &[u8]) -> Option<(&'static str, &'static Command)> {
+        let Some(at) = name.iter().position(|byte| *byte == b'|') else {
+            return Some(("", self.find(name)?.command));
+        };
+        let (parent, sub) = name.split_at_checked(at)?;
+        let parent = self.find(parent)?.command;
+        let wanted = sub.get(1..)?;
+        let is = |row: &&'static Command| wanted.eq_ignore_ascii_case(row.name.as_bytes());
+        Some((parent.name, parent.subcommands.iter().find(is)?))
+    }
+
     /// All commands, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &Entry> {
         self.entries.iter()

@@ -245,6 +245,7 @@ impl Server {
         let events = EventFlags::parse(&config.notify_keyspace_events.render()).unwrap_or_default();
         self.events.store(events.0, Ordering::Release);
         self.latency.configure(config.latency_monitor_threshold, config.latency_tracking);
+        self.tracking.configure(config.tracking_table_max_keys);
         let limits = [
             (config.slowlog_log_slower_than, config.slowlog_max_len),
             (config.commandlog_request_larger_than, config.commandlog_large_request_max_len),

@@ -1,6 +1,6 @@
 //! Client-side caching: who caches which keys, and who is told when they change. It knows no command.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -62,12 +62,63 @@ pub struct Figures {
     pub prefixes: usize,
 }
 
-type Readers = HashMap<Box<[u8]>, Vec<Arc<Tracker>>>;
+/// Who caches a key.
+type Readers = Vec<Arc<Tracker>>;
+
+/// The keys that connections cache, and in which order they came to be known.
+#[derive(Default)]
+struct Cached {
+    readers: HashMap<Arc<[u8]>, Readers>,
+    /// Oldest first; one that nobody else holds is not in the map any more.
+    order: VecDeque<Arc<[u8]>>,
+    /// Pairs of key and connection.
+    items: usize,
+}
+
+impl Cached {
+    fn add(&mut self, tracker: &Arc<Tracker>, key: &[u8]) {
+        if !self.readers.contains_key(key) {
+            let key: Arc<[u8]> = Arc::from(key);
+            self.order.push_back(Arc::clone(&key));
+            self.readers.insert(key, Vec::new());
+            if self.order.len() > 2 * self.readers.len() + 64 {
+                self.order.retain(|key| Arc::strong_count(key) > 1);
+            }
+        }
+        let Some(readers) = self.readers.get_mut(key) else { return };
+        let before = readers.len();
+        readers.retain(|other| !other.ended.load(Ordering::Acquire));
+        if !readers.iter().any(|other| Arc::ptr_eq(other, tracker)) {
+            readers.push(Arc::clone(tracker));
+        }
+        self.items = self.items + readers.len() - before;
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<Readers> {
+        let readers = self.readers.remove(key)?;
+        self.items -= readers.len();
+        Some(readers)
+    }
+
+    /// Forgets the key that is known longest.
+    fn remove_oldest(&mut self) -> Option<(Arc<[u8]>, Readers)> {
+        loop {
+            let key = self.order.pop_front()?;
+            if Arc::strong_count(&key) > 1
+                && let Some(readers) = self.remove(&key)
+            {
+                return Some((key, readers));
+            }
+        }
+    }
+}
 
 /// All trackers and the keys that they cache.
 #[derive(Default)]
 pub struct Tracking {
-    keys: Mutex<Readers>,
+    keys: Mutex<Cached>,
+    /// Keys remembered at most; 0 = no limit.
+    limit: AtomicUsize,
     trackers: Mutex<Vec<Arc<Tracker>>>,
     count: AtomicUsize,
     broadcasts: AtomicUsize,
@@ -98,8 +149,8 @@ impl Tracking {
         let keys = self.keys.lock();
         Figures {
             trackers: self.count.load(Ordering::Relaxed),
-            keys: keys.len(),
-            items: keys.values().map(Vec::len).sum(),
+            keys: keys.readers.len(),
+            items: keys.items,
             prefixes,
         }
     }
@@ -124,17 +175,31 @@ impl Tracking {
         }
         self.trackers.lock().retain(|other| !Arc::ptr_eq(other, tracker));
         if self.is_idle() {
-            self.keys.lock().clear();
+            *self.keys.lock() = Cached::default();
         }
     }
 
-    /// A tracker read a key. Called under the key's slot lock.
-    pub fn remember(&self, tracker: &Arc<Tracker>, key: &[u8]) {
+    /// Changes how many keys are remembered at most; 0 = no limit.
+    pub fn configure(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// A tracker read a key. Called under the key's slot lock. Above the limit the keys that are known
+    /// longest are forgotten: those who cache them are told so, as if they had changed.
+    pub fn remember(&self, server: &Server, tracker: &Arc<Tracker>, key: &[u8]) {
+        let limit = self.limit.load(Ordering::Relaxed);
         let mut keys = self.keys.lock();
-        let readers = keys.entry(Box::from(key)).or_default();
-        readers.retain(|other| !other.ended.load(Ordering::Acquire));
-        if !readers.iter().any(|other| Arc::ptr_eq(other, tracker)) {
-            readers.push(Arc::clone(tracker));
+        keys.add(tracker, key);
+        // A limit that was lowered is reached step by step.
+        for _ in 0..4 {
+            if limit == 0 || keys.readers.len() <= limit {
+                break;
+            }
+            let Some((key, readers)) = keys.remove_oldest() else { break };
+            let message = Arc::new(Message::Invalidate(Some(vec![Box::from(&*key)])));
+            for reader in readers.iter().filter(|reader| !reader.ended.load(Ordering::Acquire)) {
+                reader.tell(server, &message);
+            }
         }
     }
 
@@ -156,19 +221,22 @@ impl Tracking {
         }
         let trackers = self.trackers.lock();
         for tracker in trackers.iter().filter(|t| t.mode == Mode::Broadcast && wants(t)) {
-            let fits = |key: &[u8]| {
-                tracker.prefixes.is_empty() || tracker.prefixes.iter().any(|p| key.starts_with(p))
-            };
-            let keys: Vec<Box<[u8]>> = changed.iter().filter(|key| fits(key)).cloned().collect();
-            if !keys.is_empty() {
-                tracker.tell(server, &Arc::new(Message::Invalidate(Some(keys))));
+            // A message for each prefix; prefixes of one connection do not overlap.
+            let every: &[Vec<u8>] = &[Vec::new()];
+            let prefixes = if tracker.prefixes.is_empty() { every } else { &tracker.prefixes };
+            for prefix in prefixes {
+                let keys = changed.iter().filter(|key| key.starts_with(prefix));
+                let keys: Vec<Box<[u8]>> = keys.cloned().collect();
+                if !keys.is_empty() {
+                    tracker.tell(server, &Arc::new(Message::Invalidate(Some(keys))));
+                }
             }
         }
     }
 
     /// Everything is gone: all trackers are told so.
     pub fn flushed(&self, server: &Server) {
-        self.keys.lock().clear();
+        *self.keys.lock() = Cached::default();
         let message = Arc::new(Message::Invalidate(None));
         for tracker in self.trackers.lock().iter() {
             tracker.tell(server, &message);
@@ -185,5 +253,55 @@ impl Tracking {
                 server.post(at.worker, Letter::Deliver(at.token, message));
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tracker(id: u64) -> Arc<Tracker> {
+        Arc::new(Tracker {
+            owner: Address { worker: 0, token: id },
+            id,
+            redirect: None,
+            mode: Mode::Read,
+            noloop: false,
+            prefixes: Vec::new(),
+            ended: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+        })
+    }
+
+    #[test]
+    fn the_oldest_key_goes_first_and_pairs_are_counted() {
+        let (one, two) = (tracker(1), tracker(2));
+        let mut cached = Cached::default();
+        for key in [b"a", b"b", b"c"] {
+            cached.add(&one, key);
+            cached.add(&one, key);
+            cached.add(&two, key);
+        }
+        assert_eq!((cached.readers.len(), cached.items), (3, 6));
+        assert!(cached.remove(b"a").is_some() && cached.remove(b"a").is_none());
+        cached.add(&two, b"a");
+        // A connection that ended is counted no more once somebody reads the key again.
+        one.ended.store(true, Ordering::Release);
+        cached.add(&two, b"b");
+        assert_eq!(cached.items, 4);
+        let oldest = || cached.remove_oldest().map(|(key, readers)| (key.to_vec(), readers.len()));
+        let order: Vec<_> = std::iter::from_fn(oldest).collect();
+        assert_eq!(order, [(b"b".to_vec(), 1), (b"c".to_vec(), 2), (b"a".to_vec(), 1)]);
+        assert_eq!((cached.items, cached.order.len()), (0, 0));
+    }
+
+    #[test]
+    fn the_order_does_not_outgrow_the_keys() {
+        let (tracker, mut cached) = (tracker(1), Cached::default());
+        for round in 0..10_000u32 {
+            cached.add(&tracker, &round.to_le_bytes());
+            cached.remove(&round.to_le_bytes());
+        }
+        assert!(cached.order.len() <= 66, "{}", cached.order.len());
     }
 }

@@ -1,13 +1,15 @@
 //! CLIENT and its subcommands: what connections are, and what one may do to others. Those that look at
 //! others run in the exclusive section.
 
+mod filter;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use larder_base::number;
 use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_protocol::reply::Reply;
 
+use self::filter::Filter;
 use super::connection::{BAD_NAME, valid_name};
 use super::{ControlCommand, Session, named};
 use crate::client::{Client, ReplyMode};
@@ -46,6 +48,15 @@ const ADMIN: Command = Command {
     flags: Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::LOADING).or(Flags::STALE),
     ..Command::control(Group::Connection)
 };
+
+/// Every condition may also be asked for in the contrary: `NOT-ID`, `NOT-TYPE` and so on.
+const LIST_USAGE: &str = "[ID client-id [client-id ...]] [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] \
+    [USER username] [ADDR ip:port] [LADDR ip:port] [IP ip] [SKIPME <YES | NO>] [MAXAGE seconds] \
+    [IDLE seconds] [NAME name] [FLAGS flags] [LIB-NAME name] [LIB-VER version] [DB db] [CAPA letters]";
+const KILL_USAGE: &str = "<ip:port | [ID client-id [client-id ...]] \
+    [TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [USER username] [ADDR ip:port] [LADDR ip:port] [IP ip] \
+    [SKIPME <YES | NO>] [MAXAGE seconds] [IDLE seconds] [NAME name] [FLAGS flags] [LIB-NAME name] \
+    [LIB-VER version] [DB db] [CAPA letters]>";
 
 const CLIENT: &[Command] = &[
     Command::help(Group::Connection, "5.0.0"),
@@ -101,7 +112,7 @@ const CLIENT: &[Command] = &[
         since: "2.4.0",
         complexity: "O(N) where N is the number of client connections",
         summary: "Closes connections.",
-        usage: "<ip:port | <[ID client-id] | [TYPE type] | [USER username] | [ADDR ip:port] | [LADDR ip:port] | [SKIPME <YES | NO>] | [MAXAGE seconds] ...>>",
+        usage: KILL_USAGE,
         ..ADMIN
     },
     Command {
@@ -110,7 +121,7 @@ const CLIENT: &[Command] = &[
         since: "2.4.0",
         complexity: "O(N) where N is the number of client connections",
         summary: "Lists the connections.",
-        usage: "[TYPE <NORMAL | MASTER | REPLICA | PUBSUB>] [ID client-id [client-id ...]]",
+        usage: LIST_USAGE,
         ..ADMIN
     },
     Command {
@@ -292,42 +303,14 @@ fn set_info(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     Ok(())
 }
 
-/// The `TYPE` of CLIENT LIST and CLIENT KILL.
-fn kind_of(name: &[u8]) -> Result<&'static str, Fault> {
-    for known in ["normal", "pubsub", "master", "replica"] {
-        if name.eq_ignore_ascii_case(known.as_bytes()) {
-            return Ok(known);
-        }
-    }
-    if name.eq_ignore_ascii_case(b"slave") {
-        return Ok("replica");
-    }
-    let name = String::from_utf8_lossy(name).into_owned();
-    Err(Fault::new(format!("ERR Unknown client type '{name}'")))
-}
-
 fn list(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let (mut kind, mut ids) = (None, None);
-    if args.len() == 4 && args.is(2, "TYPE") {
-        kind = Some(kind_of(args.at(3))?);
-    } else if args.len() > 3 && args.is(2, "ID") {
-        let mut wanted = Vec::new();
-        for at in 3..args.len() {
-            wanted.push(args.i64(at).map_err(|_| Fault::text("ERR Invalid client ID"))?);
-        }
-        ids = Some(wanted);
-    } else if args.len() != 2 {
-        return Err(Fault::SYNTAX);
-    }
+    let filter = Filter::for_list(args)?;
     let now = session.turn.now;
-    let own = &*session.client;
+    let own = Some(&*session.client).filter(|_| !filter.skip_me);
     let others = session.others.iter().flat_map(|others| others.iter());
     let others = others.flat_map(|state| &state.clients).filter_map(|seat| seat.client.as_deref());
-    let mut chosen: Vec<&Client> = std::iter::once(own)
-        .chain(others)
-        .filter(|client| kind.is_none_or(|kind| client.kind() == kind))
-        .filter(|client| ids.as_ref().is_none_or(|ids| ids.contains(&to_i64(client.id))))
-        .collect();
+    let mut chosen: Vec<&Client> =
+        own.into_iter().chain(others).filter(|client| filter.has(client, now)).collect();
     chosen.sort_by_key(|client| client.id);
     let mut text = String::new();
     for client in chosen {
@@ -338,71 +321,9 @@ fn list(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     Ok(())
 }
 
-/// What CLIENT KILL is to close.
-#[derive(Default)]
-struct Victims<'a> {
-    id: Option<i64>,
-    addr: Option<&'a [u8]>,
-    laddr: Option<&'a [u8]>,
-    kind: Option<&'static str>,
-    stranger: bool,
-    age_s: Option<i64>,
-    skip_me: bool,
-}
-
-impl<'a> Victims<'a> {
-    fn parse(args: Args<'a>) -> Result<Victims<'a>, Fault> {
-        if args.len() == 3 {
-            return Ok(Victims { addr: args.get(2), ..Victims::default() });
-        }
-        let mut victims = Victims { skip_me: true, ..Victims::default() };
-        for at in (2..args.len()).step_by(2) {
-            let Some(value) = args.get(at + 1) else { return Err(Fault::SYNTAX) };
-            if args.is(at, "ID") {
-                let wanted = number::parse_i64(value).filter(|id| *id > 0);
-                let wanted = wanted.ok_or(Fault::text("ERR client-id should be greater than 0"))?;
-                victims.id = Some(wanted);
-            } else if args.is(at, "TYPE") {
-                victims.kind = Some(kind_of(value)?);
-            } else if args.is(at, "USER") {
-                victims.stranger = value != b"default";
-                if victims.stranger {
-                    let name = String::from_utf8_lossy(value).into_owned();
-                    return Err(Fault::new(format!("ERR No such user '{name}'")));
-                }
-            } else if args.is(at, "ADDR") {
-                victims.addr = Some(value);
-            } else if args.is(at, "LADDR") {
-                victims.laddr = Some(value);
-            } else if args.is(at, "MAXAGE") {
-                let age = number::parse_i64(value)
-                    .ok_or(Fault::text("ERR maxage is not an integer or out of range"))?;
-                victims.age_s = Some(age);
-            } else if args.is(at, "SKIPME") {
-                victims.skip_me = match (args.is(at + 1, "yes"), args.is(at + 1, "no")) {
-                    (true, _) => true,
-                    (_, true) => false,
-                    _ => return Err(Fault::SYNTAX),
-                };
-            } else {
-                return Err(Fault::SYNTAX);
-            }
-        }
-        Ok(victims)
-    }
-
-    fn has(&self, client: &Client, now: larder_base::time::Millis) -> bool {
-        self.id.is_none_or(|id| to_i64(client.id) == id)
-            && self.kind.is_none_or(|kind| client.kind() == kind)
-            && self.addr.is_none_or(|addr| client.stream.peer().to_string().as_bytes() == addr)
-            && self.laddr.is_none_or(|laddr| client.stream.local().as_bytes() == laddr)
-            && self.age_s.is_none_or(|age| now.since(client.since) / 1000 >= age)
-    }
-}
-
 fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     let old_form = args.len() == 3;
-    let victims = Victims::parse(args)?;
+    let filter = if old_form { Filter::address(args.at(2)) } else { Filter::for_kill(args)? };
     let now = session.turn.now;
     let mut killed = 0;
     if let Some(others) = &mut session.others {
@@ -410,7 +331,7 @@ fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
             for (at, seat) in state.clients.iter_mut().enumerate() {
                 let generation = seat.generation();
                 if let Some(client) =
-                    seat.client.as_mut().filter(|c| !c.closing && victims.has(c, now))
+                    seat.client.as_mut().filter(|c| !c.closing && filter.has(c, now))
                 {
                     client.closing = true;
                     let token = u64::from(generation) << 32 | at as u64;
@@ -420,7 +341,7 @@ fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
             }
         }
     }
-    if !victims.skip_me && victims.has(session.client, now) {
+    if !filter.skip_me && filter.has(session.client, now) {
         session.client.closing = true;
         killed += 1;
     }

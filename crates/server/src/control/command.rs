@@ -89,16 +89,14 @@ fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
         }
         return Ok(());
     }
-    let find = |name: &[u8]| registry.find(name).map(|entry| entry.command);
+    let find = |name: &[u8]| registry.find_row(name);
     match named(args, COMMAND) {
         "count" => session.reply().count(all.len()),
         "list" => {
             let chosen = filtered(all, args)?;
             let mut reply = session.reply();
             reply.array(chosen.len());
-            for command in chosen {
-                reply.bulk(command.name.as_bytes());
-            }
+            chosen.iter().for_each(|name| reply.bulk(name.as_bytes()));
         }
         "info" => {
             let mut reply = session.reply();
@@ -111,22 +109,22 @@ fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
                 reply.array(args.len() - 2);
                 for name in args.from(2) {
                     match find(name) {
-                        Some(command) => describe(&mut reply, "", command),
-                        None => reply.null_array(),
+                        Some((parent, command)) => describe(&mut reply, parent, command),
+                        None => reply.null(),
                     }
                 }
             }
         }
         "docs" => {
-            let chosen: Vec<&Command> = if args.len() == 2 {
-                all
+            let chosen: Vec<(&str, &Command)> = if args.len() == 2 {
+                all.into_iter().map(|command| ("", command)).collect()
             } else {
                 args.from(2).iter().filter_map(|name| find(name)).collect()
             };
             let mut reply = session.reply();
             reply.map(chosen.len());
-            for command in chosen {
-                document(&mut reply, "", command);
+            for (parent, command) in chosen {
+                document(&mut reply, parent, command);
             }
         }
         name => return getkeys(session, args, name == "getkeysandflags"),
@@ -134,31 +132,41 @@ fn command(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
     Ok(())
 }
 
-/// The commands that COMMAND LIST FILTERBY asks for.
-fn filtered(all: Vec<&'static Command>, args: Args<'_>) -> Result<Vec<&'static Command>, Fault> {
-    if args.len() == 2 {
-        return Ok(all);
-    }
-    if args.len() != 5 || !args.is(2, "FILTERBY") {
-        return Err(Fault::SYNTAX);
+/// The names that COMMAND LIST FILTERBY asks for, those of subcommands behind those of their commands.
+fn filtered(all: Vec<&'static Command>, args: Args<'_>) -> Result<Vec<String>, Fault> {
+    let category = args.is(3, "ACLCAT");
+    if args.len() > 2 {
+        let known = category || args.is(3, "PATTERN") || args.is(3, "MODULE");
+        if args.len() != 5 || !args.is(2, "FILTERBY") || !known {
+            return Err(Fault::SYNTAX);
+        }
+        if args.is(3, "MODULE") {
+            // There are no modules.
+            return Ok(Vec::new());
+        }
     }
     let wanted = args.at(4);
-    let fits = |command: &&'static Command| {
-        if args.is(3, "ACLCAT") {
-            let is = |category: &&str| {
-                category.as_bytes().get(1..).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
-            };
-            command.all_categories().iter().any(is)
-        } else {
-            glob::matches_nocase(wanted, command.name.as_bytes())
+    let fits = |name: &str, command: &Command| {
+        let is = |category: &&str| {
+            category.as_bytes().get(1..).is_some_and(|name| name.eq_ignore_ascii_case(wanted))
+        };
+        match (args.len(), category) {
+            (2, _) => true,
+            (_, true) => command.all_categories().iter().any(is),
+            (_, false) => glob::matches_nocase(wanted, name.as_bytes()),
         }
     };
-    match (args.is(3, "ACLCAT"), args.is(3, "PATTERN"), args.is(3, "MODULE")) {
-        // There are no modules.
-        (_, _, true) => Ok(Vec::new()),
-        (false, false, _) => Err(Fault::SYNTAX),
-        _ => Ok(all.into_iter().filter(fits).collect()),
+    let mut names = Vec::new();
+    for command in all {
+        let subs = command.subcommands.iter().map(|sub| (command.name, sub));
+        for (parent, row) in std::iter::once(("", command)).chain(subs) {
+            let name = full_name(parent, row);
+            if fits(&name, row) {
+                names.push(name);
+            }
+        }
     }
+    Ok(names)
 }
 
 fn getkeys(
@@ -170,15 +178,17 @@ fn getkeys(
         return Err(Fault::text("ERR Invalid command specified"));
     };
     let inner = Args::new(args.from(2));
-    if entry.command.keys.is_empty() {
+    let command = entry.command.subcommand(inner).map_or(entry.command, |(_, sub)| sub);
+    if command.keys.is_empty() {
         return Err(Fault::text("ERR The command has no key arguments"));
     }
-    if !entry.command.fits(inner.len()) {
+    if !command.fits(inner.len()) {
         return Err(Fault::text("ERR Invalid number of arguments specified for command"));
     }
     let mut positions = Vec::new();
-    for spec in entry.command.keys.iter().filter(|spec| !spec.flags.contains("not_key")) {
-        spec.positions(inner, |at| positions.push((at, spec.flags)));
+    for spec in command.keys.iter().filter(|spec| !spec.flags.contains("not_key")) {
+        let flags = exact_flags(command.name, spec, inner);
+        spec.positions(inner, |at| positions.push((at, flags)));
     }
     if positions.is_empty() {
         return Err(Fault::text("ERR Invalid arguments specified for command"));
@@ -197,6 +207,19 @@ fn getkeys(
         }
     }
     Ok(())
+}
+
+/// What a request does to its keys, where that depends on its arguments.
+fn exact_flags(name: &str, spec: &KeySpec, request: Args<'_>) -> &'static str {
+    let has = |word: &str| (2..request.len()).any(|at| request.is(at, word));
+    match name {
+        _ if !spec.flags.contains("variable_flags") => spec.flags,
+        "set" if has("GET") => "RW access update",
+        "set" => "OW update",
+        "bitfield" if has("SET") || has("INCRBY") => "RW access update",
+        "bitfield" => "RO access",
+        _ => spec.flags,
+    }
 }
 
 /// The ten fields of COMMAND INFO.

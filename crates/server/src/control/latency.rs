@@ -118,6 +118,10 @@ fn latest(session: &mut Session<'_, '_, '_>) {
 /// Calls and microseconds of the named commands, or of all that ran; a command stands for its subcommands.
 fn histogram(session: &mut Session<'_, '_, '_>, args: Args<'_>) {
     let snapshot = Snapshot::take(session);
+    if !snapshot.options.latency_tracking {
+        session.reply().map(0);
+        return;
+    }
     let rows = snapshot.server.registry.rows();
     let asked: Vec<String> =
         args.from(2).iter().map(|n| String::from_utf8_lossy(n).to_ascii_lowercase()).collect();

@@ -75,7 +75,9 @@ pub const MEMORY: &[Metric] = &[
     Metric::gauge("used_memory_scripts_human", "The same, for people.", |_| Size(0)),
     Metric::gauge("maxmemory", "The limit; 0 = none.", |s| Count(s.options.maxmemory)),
     Metric::gauge("maxmemory_human", "The same, for people.", |s| Size(s.options.maxmemory)),
-    Metric::fact("maxmemory_policy", "What goes first at the limit.", |_| Word("noeviction")),
+    Metric::fact("maxmemory_policy", "What goes first at the limit.", |s| {
+        Word(s.options.maxmemory_policy.name())
+    }),
     Metric::gauge(
         "allocator_frag_ratio",
         "Pages that hold something, by what was handed out.",
