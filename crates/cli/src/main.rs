@@ -2,6 +2,7 @@
 //! configuration file as its first argument, or under the name of redis-server, it behaves as that.
 
 mod alloc;
+mod check;
 
 use std::process::ExitCode;
 
@@ -14,6 +15,7 @@ static ALLOCATOR: alloc::Counting = alloc::Counting;
 const USAGE: &str = "\
 Usage: larder server [CONFIG-FILE | -] [--OPTION VALUE ...]
        larder CONFIG-FILE [--OPTION VALUE ...]
+       larder check [--fix] FILE
        larder --version | --help";
 
 fn main() -> ExitCode {
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
             println!("{USAGE}\n\n{}", reference::help());
             return ExitCode::SUCCESS;
         }
+        Some("check") => return check::run(args.get(1..).unwrap_or_default()),
         Some("server") => {
             args.remove(0);
         }

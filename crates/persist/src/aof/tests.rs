@@ -1,0 +1,178 @@
+//! The log's reader, the manifest and `check` against what was written, cut and damaged.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::check::{CheckError, check};
+use crate::crc64::Crc64;
+
+fn log(commands: &[&[&str]]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for args in commands {
+        encode_command(&mut bytes, args);
+    }
+    bytes
+}
+
+fn read_all(bytes: &[u8]) -> Result<Vec<Item>, LogError> {
+    let mut reader = LogReader::new(bytes, 0);
+    let mut items = Vec::new();
+    while let Some(item) = reader.next_item()? {
+        items.push(item);
+    }
+    Ok(items)
+}
+
+#[test]
+fn a_torn_tail_is_cut_before_the_command_or_the_transaction() {
+    let whole = log(&[&["SELECT", "0"], &["SET", "a", "1"]]);
+    let tail = log(&[&["MULTI"], &["SET", "a", "2"], &["SET", "b", "2"], &["EXEC"]]);
+    let bytes = [whole.as_slice(), &tail].concat();
+    assert_eq!(read_all(&bytes).unwrap().len(), 6);
+    let first = log(&[&["SELECT", "0"]]).len();
+    for len in 0..bytes.len() {
+        let expected = if len < first {
+            0
+        } else if len < whole.len() {
+            first
+        } else {
+            whole.len()
+        };
+        match read_all(&bytes[..len]) {
+            Ok(_) => assert_eq!(len, expected),
+            Err(error) => {
+                assert!(error.is_torn(), "{error}");
+                assert_eq!(error.whole, expected as u64, "cut at {len}");
+            }
+        }
+    }
+}
+
+#[test]
+fn damage_is_told_from_a_torn_tail() {
+    let bytes = log(&[&["SET", "a", "1"], &["SET", "b", "2"]]);
+    let mut damaged = bytes.clone();
+    damaged[4] = b'x';
+    let error = read_all(&damaged).unwrap_err();
+    assert!(!error.is_torn());
+    assert_eq!(
+        error.to_string(),
+        "bad log format: length of an argument at byte 4; whole up to byte 0"
+    );
+    let error = read_all(b"SET a 1\r\n").unwrap_err();
+    assert!(!error.is_torn(), "{error}");
+    let error = read_all(b"*2000000000\r\n").unwrap_err();
+    assert!(!error.is_torn(), "{error}");
+}
+
+#[test]
+fn a_checksum_finds_what_the_format_cannot() {
+    let mut bytes = timestamp_line(1_700_000_000);
+    bytes.extend(log(&[&["SET", "a", "1"], &["SET", "b", "2"]]));
+    let line = checksum_line({
+        let mut crc = Crc64::new();
+        crc.update(&bytes);
+        crc
+    });
+    bytes.extend(&line);
+    bytes.extend(log(&[&["SET", "c", "3"]]));
+    let items = read_all(&bytes).unwrap();
+    assert_eq!(items[0], Item::Timestamp(1_700_000_000));
+    assert_eq!(items[3], Item::Verified);
+    let covered = bytes.len() - log(&[&["SET", "c", "3"]]).len() - line.len();
+    for at in 0..covered {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1;
+        assert!(read_all(&damaged).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_manifest_returns_and_wrong_ones_are_refused_by_line() {
+    let text = b"file appendonly.aof.2.base.rdb seq 2 type b\n\
+        file appendonly.aof.1.incr.aof seq 1 type h startoffset 5\n\
+        file \"a b.2.incr.aof\" seq 2 type i\n# a note\nfile appendonly.aof.3.incr.aof seq 3 type i\n";
+    let manifest = Manifest::parse(text).unwrap();
+    assert_eq!(manifest.base.as_ref().unwrap().seq, 2);
+    assert_eq!(manifest.increments[0].name, b"a b.2.incr.aof");
+    assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
+    assert_eq!(manifest.next_base(b"x", true).name, b"x.3.base.rdb");
+    assert_eq!(manifest.next_increment(b"x").name, b"x.4.incr.aof");
+    for (text, line, reason) in [
+        ("file a seq 1 type b\nfile b seq 2 type b\n", 2, "a second base"),
+        ("file a seq 2 type i\nfile b seq 2 type i\n", 2, "an increment out of order"),
+        ("file ../a seq 1 type b\n", 1, "a name that is a path"),
+        ("file a seq 1 type z\n", 1, "an unknown type"),
+        ("file a seq 0 type b\n", 1, "no number"),
+        ("file a seq 1\n", 1, "no type"),
+        ("file a seq\n", 1, "a key without a value"),
+        ("file a seq 1 type b", 1, "a line that does not end"),
+        ("file \"a seq 1 type b\n", 1, "unbalanced quotes"),
+        ("", 1, "nothing"),
+    ] {
+        let error = Manifest::parse(text.as_bytes()).unwrap_err();
+        assert_eq!((error.line, error.reason), (line, reason), "{text:?}");
+    }
+}
+
+#[test]
+fn check_follows_a_manifest_and_says_what_to_cut() {
+    let manifest = b"file base seq 1 type b\nfile one seq 1 type i\nfile two seq 2 type i\n";
+    let good = log(&[&["SET", "a", "1"]]);
+    let torn = &good[..good.len() - 3];
+    let base = crate::rdb::Writer::new(Vec::new(), crate::rdb::Options::default()).unwrap();
+    let base = base.finish().unwrap();
+    let run = |one: &[u8], two: &[u8]| {
+        check(std::io::Cursor::new(manifest.to_vec()), &mut |name| {
+            Ok(std::io::Cursor::new(match name {
+                b"base" => base.clone(),
+                b"one" => one.to_vec(),
+                b"two" => two.to_vec(),
+                _ => return Err(std::io::ErrorKind::NotFound.into()),
+            }))
+        })
+    };
+    let summary = run(&good, &good).unwrap();
+    assert_eq!((summary.files, summary.commands), (3, 2));
+    let error = run(&good, torn).unwrap_err();
+    assert_eq!(error.cut(), Some((Some("two"), 0)));
+    let error = run(torn, &good).unwrap_err();
+    assert_eq!(error.cut(), None);
+    assert!(error.to_string().starts_with("one: unexpected end"), "{error}");
+    let preamble = [base.as_slice(), &good, torn].concat();
+    let error = check(preamble.as_slice(), &mut |_| Err(std::io::ErrorKind::NotFound.into()));
+    let whole = (base.len() + good.len()) as u64;
+    assert_eq!(error.unwrap_err().cut(), Some((None, whole)));
+    let trailing = [base.as_slice(), b"x"].concat();
+    let error = check(trailing.as_slice(), &mut |_| Err(std::io::ErrorKind::NotFound.into()));
+    assert!(matches!(error, Err(CheckError::Trailing(1, _))));
+}
+
+proptest! {
+    #[test]
+    fn commands_return(commands in prop::collection::vec(
+        prop::collection::vec(prop::collection::vec(any::<u8>(), 0..20), 1..5), 0..6)
+    ) {
+        let mut bytes = Vec::new();
+        for args in &commands {
+            encode_command(&mut bytes, args);
+        }
+        let seen = read_all(&bytes);
+        // A random MULTI without its EXEC is as unlikely as it is right to refuse it.
+        let seen: Vec<_> = seen.unwrap().into_iter().map(|item| match item {
+            Item::Command { args, .. } => args,
+            other => panic!("{other:?}"),
+        }).collect();
+        prop_assert_eq!(seen, commands);
+    }
+
+    #[test]
+    fn any_bytes_are_a_log_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..100)) {
+        if let Err(error) = read_all(&bytes) {
+            prop_assert!(error.whole <= error.offset && error.offset <= bytes.len() as u64);
+        }
+        if let Ok(manifest) = Manifest::parse(&bytes) {
+            prop_assert_eq!(Manifest::parse(&manifest.render()).unwrap_or_default(), manifest);
+        }
+    }
+}
