@@ -314,6 +314,13 @@ proptest! {
 }
 
 #[test]
+fn a_collection_that_is_emptied_is_shown_as_it_was() {
+    for kind in 0..4 {
+        check(&[Act::Fill(0, kind, 427), Act::Begin, Act::Shrink(0, 0), Act::Set(0, 0, 0)]);
+    }
+}
+
+#[test]
 fn a_flush_breaks_the_snapshot_and_its_lane_is_free_again() {
     let keyspace = Keyspace::new(KeyHasher::new(3, 4), 2);
     let settings = Settings::default();

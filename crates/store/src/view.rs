@@ -552,13 +552,7 @@ impl<'k> View<'k> {
     }
 
     fn discard(&mut self, record: Record) {
-        let costly = match record.payload() {
-            Payload::Boxed(value) => value.free_cost() > FREE_COST_MAX,
-            Payload::Text(_) | Payload::Int(_) => false,
-        };
-        if !costly {
-            return;
-        }
+        // A snapshot may be in the middle of a collection, even of one that is empty by now.
         let record = if self.keyspace.lanes().are_idle() {
             record
         } else {
@@ -567,7 +561,11 @@ impl<'k> View<'k> {
                 Err(record) => record,
             }
         };
-        self.trash.push(record);
+        if let Payload::Boxed(value) = record.as_ref().payload()
+            && value.free_cost() > FREE_COST_MAX
+        {
+            self.trash.push(record);
+        }
     }
 
     /// Every change of a record, and every removal, passes here first: a snapshot that has not saved it yet

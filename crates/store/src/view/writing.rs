@@ -50,8 +50,8 @@ impl View<'_> {
             Payload::Boxed(value) => value.is_empty(),
             Payload::Text(_) | Payload::Int(_) => false,
         });
-        if empty {
-            self.take_at(spot, key);
+        if empty && let Some(record) = self.take_at(spot, key) {
+            self.discard(record);
             self.notify(key, EventClass::Generic, "del");
         }
         empty
