@@ -412,7 +412,7 @@ pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
 /// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
 /// still locked, so that no EXEC can slip in between.
 pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Ready>) {
-    if !view.gone.is_empty() {
+    if !view.gone.is_empty() || !view.gone_members.is_empty() {
         record::record_gone(&server.journal, view);
     }
     if !view.changes.is_empty() {

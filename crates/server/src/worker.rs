@@ -5,6 +5,7 @@
 mod batch;
 mod execution;
 mod seats;
+mod sweeping;
 mod timers;
 mod writing;
 
@@ -31,6 +32,7 @@ use crate::stats::CommandStats;
 use crate::transactions;
 use batch::Batch;
 pub use seats::{Seat, WorkerState};
+use sweeping::Sweeper;
 use timers::Timers;
 
 /// Unread messages above which a subscriber is dropped: it would cost everybody's memory.
@@ -83,7 +85,7 @@ pub struct Worker {
     dirty: Vec<u64>,
     /// Connections that have more requests, to be looked at again without an event.
     again: Vec<u64>,
-    swept: Millis,
+    sweeper: Sweeper,
     beaten: Millis,
     /// When connections without the password were last looked at.
     strangers_seen: Millis,
@@ -113,7 +115,7 @@ impl Worker {
             batch: Batch::new(),
             dirty: Vec::new(),
             again: Vec::new(),
-            swept: now(),
+            sweeper: Sweeper::new(now()),
             beaten: Millis(0),
             strangers_seen: now(),
             next_worker: number,
@@ -138,7 +140,8 @@ impl Worker {
         let mut letters = Vec::new();
         let mut next_tick = Instant::now() + self.period();
         while !dispatch::is_stopping(&server) {
-            self.wait(&mut events, next_tick)?;
+            let wake = self.sweeper.again.map_or(next_tick, |again| again.min(next_tick));
+            self.wait(&mut events, wake)?;
             self.now = now();
             let mut state = handle.state.lock();
             for event in &events {
@@ -154,6 +157,8 @@ impl Worker {
             if Instant::now() >= next_tick {
                 self.tick(&mut state)?;
                 next_tick = Instant::now() + self.period();
+            } else if self.sweeper.again.is_some_and(|again| again <= Instant::now()) {
+                self.sweep(&mut state);
             }
             // Own letters (a publisher that listens itself) belong to this turn.
             handle.mailbox.drain(&mut letters);

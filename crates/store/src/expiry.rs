@@ -29,9 +29,22 @@ fn code(value: i64) -> u8 {
     u8::try_from(value).unwrap_or(u8::MAX)
 }
 
-/// The marks that are due in one sweep.
+/// When the moment of a mark comes next, seen from now: no record with this mark that a sweep has left
+/// behind is due before. 0 marks records that never are.
+fn next_moment(mark: i64, now: Millis) -> i64 {
+    let ahead = |unit: i64, code: i64, codes: i64| unit + (code - unit).rem_euclid(codes);
+    match mark - 1 {
+        ..0 => i64::MAX,
+        code @ 0..FINE_CODES => ahead(now.0 >> FINE_SHIFT, code, FINE_CODES) << FINE_SHIFT,
+        // A deadline in the present unit has a fine mark by now: a coarse one means a later lap.
+        code => ahead((now.0 >> COARSE_SHIFT) + 1, code - FINE_CODES, COARSE_CODES) << COARSE_SHIFT,
+    }
+}
+
+/// The marks that are due in one sweep, and when the others will be.
 pub struct Due {
     codes: [bool; 256],
+    next: [i64; 256],
 }
 
 impl Due {
@@ -51,13 +64,23 @@ impl Due {
         for unit in from.max(to - COARSE_CODES)..=to {
             flag(1 + FINE_CODES + unit.rem_euclid(COARSE_CODES));
         }
-        Due { codes }
+        let mut next = [i64::MAX; 256];
+        for (mark, moment) in (0i64..).zip(&mut next) {
+            *moment = next_moment(mark, now);
+        }
+        Due { codes, next }
     }
 
     /// Whether a record with this mark must be looked at.
     #[inline]
     pub fn has(&self, mark: u8) -> bool {
         self.codes.get(usize::from(mark)).copied().unwrap_or(false)
+    }
+
+    /// No record left with this mark is due before this moment.
+    #[inline]
+    pub fn next(&self, mark: u8) -> Millis {
+        Millis(self.next.get(usize::from(mark)).copied().unwrap_or(i64::MAX))
     }
 }
 
@@ -82,6 +105,30 @@ mod tests {
                 }
                 prop_assert!(next.0 <= deadline.0 + step, "missed");
                 now = next;
+            }
+        }
+
+        /// A sweep that only comes when it was told to, by the moment of the mark, is never late.
+        #[test]
+        fn told_in_time(start in 0i64..2_000_000_000, ahead in 1i64..5_000_000, step in 10i64..900) {
+            let deadline = Millis(start + ahead);
+            let mut last = Millis(start);
+            let mut at = mark(Some(deadline), last);
+            let mut wake = Millis(0);
+            loop {
+                let now = Millis(last.0 + step);
+                prop_assert!(now.0 <= deadline.0 + step, "missed");
+                let due = Due::between(last, now);
+                last = now;
+                if wake > now {
+                    continue;
+                }
+                if due.has(at) {
+                    if deadline <= now { break; }
+                    at = mark(Some(deadline), now);
+                }
+                wake = due.next(at);
+                prop_assert!(wake <= deadline);
             }
         }
     }

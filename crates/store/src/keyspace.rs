@@ -65,6 +65,8 @@ struct Database {
     /// Bit per slot: it has at least one key.
     occupied: OnceLock<Box<[AtomicU64]>>,
     counters: [Counter; COUNTERS],
+    /// A number per slot: nothing in it is due before this moment. Written under the slot's lock.
+    due: OnceLock<Box<[AtomicI64]>>,
 }
 
 impl Database {
@@ -353,6 +355,36 @@ impl Keyspace {
         } else if word.load(Ordering::Relaxed) & bit == 0 {
             word.fetch_or(bit, Ordering::Relaxed);
         }
+    }
+
+    /// Something in a slot, a key or a member of one, is due at this moment; under the slot's lock.
+    #[inline]
+    pub(crate) fn note_due(&self, db: DbIndex, slot: u16, when: Millis) {
+        let Some(database) = self.database(db) else { return };
+        let never = || (0..Slot::COUNT).map(|_| AtomicI64::new(i64::MAX)).collect();
+        if let Some(due) = database.due.get_or_init(never).get(usize::from(slot))
+            && when.0 < due.load(Ordering::Relaxed)
+        {
+            due.store(when.0, Ordering::Relaxed);
+        }
+    }
+
+    /// A sweep has seen all of a slot: nothing is due before this moment. Under the slot's lock.
+    pub(crate) fn set_due(&self, db: DbIndex, slot: u16, when: Millis) {
+        let due = self.database(db).and_then(|database| database.due.get());
+        if let Some(due) = due.and_then(|due| due.get(usize::from(slot))) {
+            due.store(when.0, Ordering::Relaxed);
+        }
+    }
+
+    /// The first slot at or after `from` that may hold something due by now.
+    pub fn due_from(&self, db: DbIndex, from: u16, now: Millis) -> Option<u16> {
+        let due = self.database(db)?.due.get()?;
+        let at = due
+            .iter()
+            .skip(usize::from(from))
+            .position(|due| due.load(Ordering::Relaxed) <= now.0)?;
+        u16::try_from(usize::from(from) + at).ok()
     }
 
     /// The first slot at or after `from` that has keys.

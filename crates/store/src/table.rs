@@ -266,6 +266,17 @@ impl Table {
         self.held = if on { self.held | bit } else { self.held & !bit };
     }
 
+    /// Takes back some of the buckets that are too many since they were held.
+    pub(crate) fn trim(&mut self, hasher: &KeyHasher) {
+        const MAX: usize = 1024;
+        for _ in 0..MAX {
+            if self.held != 0 || self.len >= self.buckets().saturating_sub(1) * FILL_MIN {
+                break;
+            }
+            self.shrink(hasher);
+        }
+    }
+
     /// Visits the records of whole buckets from number `from` on, until about `budget` records were seen.
     /// Returns the next number; `None` at the end.
     pub(crate) fn walk(
@@ -311,15 +322,22 @@ impl Table {
             .map(|word| (unsafe { raw_of(*word).borrow() }, mark_of(*word)))
     }
 
-    /// Finds places by mark alone, touching no record: calls `wanted` for every mark and collects the
-    /// places where it says yes, at most `max`.
+    /// Collects the places of records whose mark is wanted, from bucket `from` on, until `buckets` buckets
+    /// were seen or `max` places found (a last bucket is seen to its end). Returns the next bucket; `None`
+    /// at the end.
     pub fn places_by_mark(
         &self,
+        from: usize,
+        buckets: usize,
         max: usize,
         mut wanted: impl FnMut(u8) -> bool,
         out: &mut Vec<Place>,
-    ) {
-        for index in 0..self.buckets() {
+    ) -> Option<usize> {
+        let end = self.buckets().min(from.saturating_add(buckets));
+        for index in from..end {
+            if out.len() >= max {
+                return Some(index);
+            }
             let mut bucket = Some(self.bucket(index));
             let mut depth = 0;
             while let Some(here) = bucket {
@@ -328,9 +346,6 @@ impl Table {
                         break;
                     }
                     if wanted(mark_of(*word)) {
-                        if out.len() >= max {
-                            return;
-                        }
                         out.push(Place { bucket: index, depth, word: at });
                     }
                 }
@@ -338,6 +353,12 @@ impl Table {
                 depth += 1;
             }
         }
+        (end < self.buckets()).then_some(end)
+    }
+
+    /// Whether a walker holds the buckets.
+    pub(crate) fn is_held(&self, walker: usize) -> bool {
+        self.held & 1 << (walker & 7) != 0
     }
 
     /// One step of a scan that returns every record present throughout at least once, whatever the

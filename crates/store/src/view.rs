@@ -16,14 +16,14 @@ use larder_base::rng::Rng;
 use larder_base::time::Millis;
 use smallvec::SmallVec;
 
-pub use self::changes::{Change, Deadline, EventClass, Tally, What, WrongType};
+pub use self::changes::{Change, Deadline, EventClass, GoneMembers, Tally, What, WrongType};
 use crate::expiry;
 use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotData, SlotGuard};
 use crate::record::{Payload, Record, RecordRef};
 use crate::settings::{EvictionBits, Settings};
 use crate::table::{Place, Table};
 pub use crate::value::Text;
-use crate::value::{Kind, Typed};
+use crate::value::{Kind, Typed, Value};
 
 /// Texts up to this many bytes lie inside their record.
 pub const INLINE_TEXT_MAX: usize = 1024;
@@ -75,6 +75,8 @@ pub struct View<'k> {
     /// Keys that went of themselves (expired), in order, while the keyspace is journaled: copies of the data
     /// wait to be told.
     pub gone: Vec<(DbIndex, Box<[u8]>)>,
+    /// The same of members of collections.
+    pub gone_members: Vec<GoneMembers>,
     rng: Rng,
 }
 
@@ -160,6 +162,7 @@ impl<'k> View<'k> {
             tally: Tally::default(),
             trash: Vec::new(),
             gone: Vec::new(),
+            gone_members: Vec::new(),
             rng: Rng::new(now.0.cast_unsigned()),
         }
     }
@@ -509,9 +512,12 @@ impl<'k> View<'k> {
         record.as_mut().set_eviction_bits(bits);
         record.as_mut().set_lanes(self.keyspace.lanes().saved());
         let (db, now, keyspace) = (self.db, self.now, self.keyspace);
-        let when = record.deadline();
+        let (when, wake) = (record.deadline(), wake(record.as_ref()));
         let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return };
-        let old = data.table.replace(spot.place, record, expiry::mark(when, now));
+        if let Some(wake) = wake {
+            keyspace.note_due(db, *slot, wake);
+        }
+        let old = data.table.replace(spot.place, record, expiry::mark(wake, now));
         let change = i32::from(when.is_some()) - i32::from(old.deadline().is_some());
         if change != 0 {
             data.volatile = data.volatile.saturating_add_signed(change);
@@ -531,9 +537,12 @@ impl<'k> View<'k> {
             self.notify(&key, EventClass::New, "new");
         }
         let (db, now, keyspace) = (self.db, self.now, self.keyspace);
-        let when = record.deadline();
+        let (when, wake) = (record.deadline(), wake(record.as_ref()));
         let (_, slot, data) = self.guards.get_mut(guard)?;
-        let place = data.table.insert(at.hash, record, expiry::mark(when, now), keyspace.hasher());
+        if let Some(wake) = wake {
+            keyspace.note_due(db, *slot, wake);
+        }
+        let place = data.table.insert(at.hash, record, expiry::mark(wake, now), keyspace.hasher());
         let volatile = u32::from(when.is_some());
         data.volatile = data.volatile.saturating_add(volatile);
         keyspace.count(db, *slot, 1, i64::from(volatile), false);
@@ -636,6 +645,16 @@ impl<'k> View<'k> {
     #[cold]
     fn report(&mut self, key: &[u8], what: What) {
         self.changes.push(Change { db: self.db, key: key.into(), what });
+    }
+}
+
+/// When a sweep must look at a record: its deadline, or the earliest of its members'.
+#[inline]
+fn wake(record: RecordRef<'_>) -> Option<Millis> {
+    let own = record.deadline();
+    match record.payload() {
+        Payload::Boxed(Value::Hash(hash)) => own.into_iter().chain(hash.earliest_expiry()).min(),
+        Payload::Boxed(_) | Payload::Text(_) | Payload::Int(_) => own,
     }
 }
 

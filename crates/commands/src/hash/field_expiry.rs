@@ -111,6 +111,9 @@ fn finish(
     changed: Option<&'static str>,
     removed: Option<&'static str>,
 ) {
+    if changed.is_some() {
+        ctx.keys.note_members(key);
+    }
     match (changed, removed) {
         (Some(first), second) => {
             ctx.keys.signal(key, EventClass::Hash, first);
@@ -365,6 +368,7 @@ pub(super) fn hsetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, F
             NewDeadline::Keep | NewDeadline::Drop => {}
         }
     }
+    ctx.keys.note_members(key);
     ctx.keys.signal(key, EventClass::Hash, "hset");
     match when {
         NewDeadline::At(when) if when <= now => {

@@ -101,6 +101,13 @@ pub fn record_gone(journal: &Journal, view: &mut View<'_>) {
         encode_command(&mut bytes, &[b"DEL", &*key]);
         journal.append(db, &bytes);
     }
+    for gone in std::mem::take(&mut view.gone_members) {
+        let mut words: Vec<&[u8]> = vec![b"HDEL", &gone.key];
+        words.extend(gone.members.iter().map(|name| &**name));
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, &words);
+        journal.append(gone.db, &bytes);
+    }
 }
 
 /// How many changes a view has made that are not expirations.

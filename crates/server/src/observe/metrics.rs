@@ -209,6 +209,9 @@ pub const STATS: &[Metric] = &[
     Metric::counter("sync_full", "Replicas that took all data.", |_| Count(0)),
     Metric::counter("sync_partial_ok", "Replicas that went on where they were.", |_| Count(0)),
     Metric::counter("sync_partial_err", "Replicas that could not.", |_| Count(0)),
+    Metric::counter("expired_fields", "Fields of hashes that sweeps found due.", |s| {
+        Count(s.stats.expired_members)
+    }),
     Metric::counter("expired_keys", "Keys that expired.", |s| Count(s.stats.expired)),
     Metric::gauge(
         "expired_stale_perc",

@@ -1,22 +1,17 @@
-//! What a worker does by the clock: waits that are over, pauses that end, idle connections, expired keys.
+//! What a worker does by the clock: waits that are over, pauses that end, idle connections.
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use larder_base::limits;
 use larder_base::time::Millis;
 use larder_protocol::reply::Reply;
-use larder_store::DbIndex;
-use larder_store::expiry::Due;
 use parking_lot::MutexGuard;
 
 use super::{Worker, WorkerState, seats};
 use crate::blocking::Waiter;
 use crate::books::Books;
-use crate::dispatch;
 use crate::stats::Stats;
 
 /// The deadlines of clients that wait, earliest first. It holds one entry for each that waits, no more.
@@ -108,14 +103,7 @@ impl Worker {
         self.dismiss_strangers(state);
         // A pause may have been weakened: they look again, and wait on if it holds them still.
         self.again.append(&mut self.paused);
-        if self.server.sweeping.load(Ordering::Relaxed) {
-            let begun = Instant::now();
-            self.sweep(state);
-            let took = begun.elapsed();
-            state.stats.sweep_usec += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-            let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
-            self.server.latency.note("expire-cycle", took, self.now);
-        }
+        self.sweep(state);
         if self.server.is_out_of_memory() {
             let WorkerState { stats, .. } = &mut **state;
             self.server.make_room(self.now, &mut self.rng, stats, &mut self.ready);
@@ -160,30 +148,6 @@ impl Worker {
         state.pulse.beat(Instant::now(), [commands, bytes_in, bytes_out], buffers);
         if self.number == 0 {
             self.server.note_memory();
-        }
-    }
-
-    /// Deletes the keys that became due since the last sweep, in this worker's share of the slots.
-    fn sweep(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
-        let due = Due::between(self.swept, self.now);
-        self.swept = self.now;
-        let server = Arc::clone(&self.server);
-        let count = u16::try_from(server.workers.len()).unwrap_or(1).max(1);
-        let mine = u16::try_from(self.number).unwrap_or(0);
-        for db in 0..server.keyspace.databases() {
-            let db = DbIndex(u8::try_from(db).unwrap_or(0));
-            if server.keyspace.volatile_len(db) == 0 {
-                continue;
-            }
-            for slot in server.keyspace.occupied_slots(db) {
-                if slot % count != mine {
-                    continue;
-                }
-                let mut view = server.keyspace.view_slot(&server.settings, db, slot, self.now);
-                view.sweep(slot, &due);
-                state.stats.expired += view.tally.expired;
-                dispatch::settle(&server, &mut view, 0, &mut self.ready);
-            }
         }
     }
 }

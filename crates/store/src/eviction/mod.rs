@@ -239,11 +239,16 @@ impl Choice<'_> {
             return data.table.random(rng);
         }
         let chance = (0..8).filter_map(|_| data.table.random(rng));
-        if let Some(place) = chance.into_iter().find(|place| data.table.mark(*place) != 0) {
+        // A hash without a deadline bears the mark of its earliest field.
+        let is_volatile = |place: &Place| {
+            data.table.mark(*place) != 0 && data.table.at(*place).deadline().is_some()
+        };
+        if let Some(place) = chance.into_iter().find(is_volatile) {
             return Some(place);
         }
         let mut places = Vec::new();
-        data.table.places_by_mark(LOOK_MAX, |mark| mark != 0, &mut places);
+        data.table.places_by_mark(0, usize::MAX, LOOK_MAX, |mark| mark != 0, &mut places);
+        places.retain(is_volatile);
         let at = rng.below_usize(places.len());
         places.get(at).copied()
     }

@@ -79,6 +79,19 @@ pub struct Tally {
     pub expired: u64,
     /// Keys deleted to make room.
     pub evicted: u64,
+    /// Members of collections deleted by a sweep because they were due.
+    pub expired_members: u64,
     /// Modifications of keys.
     pub dirty: u64,
+}
+
+/// Members of a collection that expired and that no command has told of.
+#[derive(Clone, Debug)]
+pub struct GoneMembers {
+    /// The database.
+    pub db: DbIndex,
+    /// The collection.
+    pub key: Box<[u8]>,
+    /// Their names.
+    pub members: Vec<Box<[u8]>>,
 }

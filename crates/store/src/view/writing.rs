@@ -7,7 +7,7 @@ use std::sync::Arc;
 use larder_base::number;
 use larder_base::time::Millis;
 
-use super::{Deadline, EventClass, INLINE_TEXT_MAX, Spot, View, WrongType};
+use super::{Deadline, EventClass, INLINE_TEXT_MAX, Spot, View, WrongType, wake};
 use crate::expiry;
 use crate::record::{Payload, Record, RecordRef};
 use crate::value::{Kind, Typed, Value};
@@ -194,12 +194,27 @@ impl View<'_> {
         let (db, now, keyspace) = (self.db, self.now, self.keyspace);
         let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return false };
         data.table.update(spot.place, |record| record.with_deadline(when));
-        data.table.set_mark(spot.place, expiry::mark(when, now));
+        let wake = wake(data.table.at(spot.place));
+        data.table.set_mark(spot.place, expiry::mark(wake, now));
+        if let Some(wake) = wake {
+            keyspace.note_due(db, *slot, wake);
+        }
         // In place was not possible, so the deadline appeared or went.
         let change = if when.is_some() { 1 } else { -1 };
         data.volatile = data.volatile.saturating_add_signed(change);
         keyspace.count(db, *slot, 0, i64::from(change), false);
         true
+    }
+
+    /// Members of the collection at a key got deadlines: the sweep is to come in time for them.
+    pub fn note_members(&mut self, key: &[u8]) {
+        let Some(spot) = self.live(key) else { return };
+        let (now, keyspace) = (self.now, self.keyspace);
+        let Some((db, slot, data)) = self.guards.get_mut(spot.guard) else { return };
+        if let Some(wake) = wake(data.table.at(spot.place)) {
+            data.table.set_mark(spot.place, expiry::mark(Some(wake.max(now)), now));
+            keyspace.note_due(*db, *slot, wake.max(now));
+        }
     }
 
     fn set_text(&mut self, key: &[u8], text: &[u8], deadline: Deadline, raw: bool) {
@@ -239,14 +254,16 @@ impl View<'_> {
     /// Sets the deadline if that needs no other allocation; false if it does.
     fn redate_in_place(&mut self, spot: Spot, when: Option<Millis>) -> bool {
         self.preserve(spot);
-        let now = self.now;
-        let Some((_, _, data)) = self.guards.get_mut(spot.guard) else { return false };
+        let (now, keyspace) = (self.now, self.keyspace);
+        let Some((db, slot, data)) = self.guards.get_mut(spot.guard) else { return false };
         match (data.table.at(spot.place).deadline(), when) {
             (None, None) => true,
             (Some(old), Some(new)) => {
                 if old != new {
                     data.table.at_mut(spot.place).overwrite_deadline(new);
-                    data.table.set_mark(spot.place, expiry::mark(when, now));
+                    let wake = wake(data.table.at(spot.place));
+                    data.table.set_mark(spot.place, expiry::mark(wake, now));
+                    keyspace.note_due(*db, *slot, new);
                 }
                 true
             }
