@@ -8,7 +8,11 @@ mod compare;
 mod conformance;
 mod differential;
 mod foreign;
+mod hit_ratio;
+mod memory;
+mod overcommit;
 mod process;
+mod stall;
 mod tidy;
 
 use anyhow::{Result, bail};
@@ -22,7 +26,11 @@ cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
-      [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer";
+      [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
+cargo xtask memory [--subject PATH] [--peer PATH ...] [--percent N]  bytes a key beside peers
+cargo xtask stall [--subject PATH] [--shows insert,big,steady] [--percent N]  what clients feel meanwhile
+cargo xtask overcommit [--subject PATH] [--policies A,B] [--seconds T]  each policy with twice what fits
+cargo xtask hit-ratio [--subject PATH] [--traces FOLDER] [--requests N]  policies on real traces";
 
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -40,6 +48,10 @@ fn main() -> Result<()> {
         Some("tidy") => tidy::run(),
         Some("clients") => clients::run(args.get(1..).unwrap_or(&[])),
         Some("cities") => cities::run(args.get(1..).unwrap_or(&[])),
+        Some("hit-ratio") => hit_ratio::run(args.get(1..).unwrap_or(&[])),
+        Some("memory") => memory::run(args.get(1..).unwrap_or(&[])),
+        Some("overcommit") => overcommit::run(args.get(1..).unwrap_or(&[])),
+        Some("stall") => stall::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;
