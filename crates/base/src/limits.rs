@@ -24,8 +24,14 @@ pub const REQUEST_ARGS_MAX: usize = 1_048_576;
 pub const UNAUTHENTICATED_ARGS_MAX: usize = 10;
 /// Longest argument in bytes while the connection has yet to authenticate.
 pub const UNAUTHENTICATED_BULK_BYTES_MAX: usize = 16_384;
-/// How long a connection may take to authenticate where a password is set, in milliseconds.
+/// Most bytes of unprocessed input of a connection that has yet to authenticate.
+pub const UNAUTHENTICATED_INPUT_BYTES_MAX: usize = 64 * KIB;
+/// Most bytes of unsent output of a connection that has yet to authenticate.
+pub const UNAUTHENTICATED_OUTPUT_BYTES_MAX: usize = 64 * KIB;
+/// Milliseconds within which a connection must authenticate, where that is asked of it.
 pub const UNAUTHENTICATED_MS_MAX: i64 = 10_000;
+/// Wrong passwords after which a connection is closed.
+pub const WRONG_PASSWORDS_MAX: u8 = 16;
 /// Most bytes of unprocessed input that one connection may hold, unless
 /// `client-query-buffer-limit` says otherwise.
 pub const QUERY_BUFFER_BYTES_MAX_DEFAULT: usize = GIB;

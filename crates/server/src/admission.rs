@@ -38,6 +38,12 @@ impl Server {
             >= self.maxclients.load(Ordering::Relaxed)
         {
             Some(b"-ERR max number of clients reached\r\n")
+        } else if self.protected.load(Ordering::Relaxed)
+            && self.strangers.load(Ordering::Relaxed)
+                >= (self.maxclients.load(Ordering::Relaxed) / 4).max(1)
+        {
+            // Who never authenticates must not keep out those who do.
+            Some(b"-ERR max number of unauthenticated clients reached\r\n")
         } else if config.protected_mode
             && config.requirepass.is_empty()
             && !stream.peer().is_local()

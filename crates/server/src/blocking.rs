@@ -3,13 +3,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
-use larder_commands::{Args, Context, Effects, Handler, Outcome, Run};
+use larder_commands::{Args, Context, Effects, Outcome, Run};
 use larder_protocol::reply::{Reply, Version};
-use larder_store::DbIndex;
+use larder_protocol::response::{self, Value};
+use larder_store::{DbIndex, Interest};
 use parking_lot::Mutex;
 
 use crate::client::OwnedArgs;
@@ -56,6 +57,8 @@ type Queues = HashMap<(DbIndex, Vec<u8>), VecDeque<Arc<Waiter>>>;
 #[derive(Default)]
 pub struct Blocked {
     queues: Mutex<Queues>,
+    /// Keys waited for.
+    count: AtomicUsize,
 }
 
 impl Blocked {
@@ -70,6 +73,7 @@ impl Blocked {
         for key in &waiter.keys {
             queues.entry((waiter.db, key.clone())).or_default().push_back(Arc::clone(waiter));
         }
+        self.count.store(queues.len(), Ordering::Release);
     }
 
     /// Takes a waiter out of all its queues.
@@ -84,6 +88,13 @@ impl Blocked {
                 }
             }
         }
+        self.count.store(queues.len(), Ordering::Release);
+    }
+
+    /// Whether nobody waits for any key.
+    #[inline]
+    pub fn is_idle(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
     }
 
     /// All keys of a database that somebody waits for, as if they had become ready.
@@ -117,7 +128,11 @@ impl Server {
         let mut at = 0;
         while let Some(Ready { db, key }) = ready.get(at).cloned() {
             at += 1;
-            for waiter in self.blocked.waiters(db, &key) {
+            let waiters = self.blocked.waiters(db, &key);
+            if waiters.is_empty() && self.blocked.is_idle() {
+                self.lose_interest(db, &key, now);
+            }
+            for waiter in waiters {
                 if !self.serve(&waiter, now, stats, rng, ready) {
                     continue;
                 }
@@ -125,6 +140,16 @@ impl Server {
             }
         }
         ready.clear();
+    }
+
+    /// Lets the slot of a key report no more what nobody waits for.
+    fn lose_interest(&self, db: DbIndex, key: &[u8], now: Millis) {
+        let at = self.keyspace.locate(key);
+        let mut view = self.keyspace.view(&self.settings, db, &[at], now);
+        // Whoever begins to wait for a key of this slot does so under its lock.
+        if self.blocked.is_idle() {
+            view.set_interest(key, Interest::BLOCKED, false);
+        }
     }
 
     /// Runs a waiter's command again; true if it is over.
@@ -136,28 +161,54 @@ impl Server {
         rng: &mut Rng,
         ready: &mut Vec<Ready>,
     ) -> bool {
-        let Run::Data(handler) = waiter.entry.command.run else { return true };
         if !waiter.end() {
             return true;
         }
         let slices: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let args = Args::new(&slices);
         let mut out = Vec::new();
-        if !self.run_again(waiter, handler, args, now, stats, rng, &mut out, ready) {
+        let (entry, db, version) = (&waiter.entry, waiter.db, waiter.version);
+        if !self.run_apart(entry, db, version, args, now, stats, rng, &mut out, ready) {
             // Nothing for it after all: it waits on, in its old place.
             waiter.ended.store(false, Ordering::Release);
             return false;
         }
-        self.post(waiter.address.worker, Letter::Served(waiter.address.token, out));
+        let letter = Letter::Served(waiter.address.token, out, Some(Arc::clone(waiter)));
+        self.post(waiter.address.worker, letter);
         true
     }
 
-    /// False if the command would still wait.
-    #[expect(clippy::too_many_arguments, reason = "what a command needs comes from several owners")]
-    fn run_again(
+    /// Puts back what a command took for a client that is gone: its reply never left. Moves (BLMOVE) need
+    /// nothing, since what they took lies at its new place.
+    pub fn give_back(
         &self,
         waiter: &Waiter,
-        handler: Handler,
+        reply: &[u8],
+        now: Millis,
+        stats: &mut Stats,
+        rng: &mut Rng,
+        ready: &mut Vec<Ready>,
+    ) {
+        let Some(request) = undoing(waiter.entry.command.name, &waiter.args, reply) else { return };
+        let slices: Vec<&[u8]> = request.iter().map(Vec::as_slice).collect();
+        let Some(entry) = self.registry.find(slices.first().copied().unwrap_or(b"")) else {
+            return;
+        };
+        let (db, out) = (waiter.db, &mut Vec::new());
+        let args = Args::new(&slices);
+        self.run_apart(&entry, db, waiter.version, args, now, stats, rng, out, ready);
+        let mut served = std::mem::take(ready);
+        self.serve_ready(&mut served, now, stats, rng);
+        *ready = served;
+    }
+
+    /// Runs a data command outside of any connection; false if it would wait.
+    #[expect(clippy::too_many_arguments, reason = "what a command needs comes from several owners")]
+    fn run_apart(
+        &self,
+        entry: &Entry,
+        db: DbIndex,
+        version: Version,
         args: Args<'_>,
         now: Millis,
         stats: &mut Stats,
@@ -165,10 +216,11 @@ impl Server {
         out: &mut Vec<u8>,
         ready: &mut Vec<Ready>,
     ) -> bool {
-        let located = dispatch::locate_keys(&self.keyspace, waiter.entry.command, args);
+        let Run::Data(handler) = entry.command.run else { return true };
+        let located = dispatch::locate_keys(&self.keyspace, entry.command, args);
         let mut context = Context {
-            keys: self.keyspace.view(&self.settings, waiter.db, &located, now),
-            reply: Reply::new(out, waiter.version),
+            keys: self.keyspace.view(&self.settings, db, &located, now),
+            reply: Reply::new(out, version),
             effects: Effects::new(self.journal.is_active()),
             rng,
             settings: &self.settings,
@@ -179,11 +231,14 @@ impl Server {
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {
             let ok = matches!(outcome, Ok(Outcome::Done));
-            record::record(&self.journal, &mut context, waiter.entry.command, args, before, ok);
+            record::record(&self.journal, &mut context, entry.command, args, before, ok);
         }
         dispatch::tally(stats, &context.keys);
         match outcome {
-            Ok(Outcome::Wait(_)) => return false,
+            Ok(Outcome::Wait(_)) => {
+                dispatch::settle(self, &mut context.keys, 0, ready);
+                return false;
+            }
             Ok(Outcome::Done) => {}
             Err(fault) => {
                 context.reply.truncate(0);
@@ -192,5 +247,80 @@ impl Server {
         }
         dispatch::settle(self, &mut context.keys, 0, ready);
         true
+    }
+}
+
+/// The request that undoes what a command took, told from its reply.
+fn undoing(name: &str, args: &[Vec<u8>], reply: &[u8]) -> Option<OwnedArgs> {
+    let (Value::Array(parts), _) = response::parse(reply).ok()?? else { return None };
+    let bytes = |value: &Value| match value {
+        Value::Bulk(text) | Value::Double(text) => Some(text.clone()),
+        _ => None,
+    };
+    let key = bytes(parts.first()?)?;
+    let mut request = vec![Vec::new(), key];
+    let verb: &[u8] = match (name, parts.get(1)?) {
+        ("blpop", element) => {
+            request.push(bytes(element)?);
+            b"LPUSH"
+        }
+        ("brpop", element) => {
+            request.push(bytes(element)?);
+            b"RPUSH"
+        }
+        ("bzpopmin" | "bzpopmax", member) => {
+            request.push(bytes(parts.get(2)?)?);
+            request.push(bytes(member)?);
+            b"ZADD"
+        }
+        ("bzmpop", Value::Array(rows)) => {
+            for row in rows {
+                let Value::Array(row) = row else { return None };
+                request.push(bytes(row.get(1)?)?);
+                request.push(bytes(row.first()?)?);
+            }
+            b"ZADD"
+        }
+        ("blmpop", Value::Array(elements)) => {
+            // Taken from one end, the last taken goes back first.
+            for element in elements.iter().rev() {
+                request.push(bytes(element)?);
+            }
+            let keys: usize = std::str::from_utf8(args.get(2)?).ok()?.parse().ok()?;
+            let end = args.get(keys.checked_add(3)?)?;
+            if end.eq_ignore_ascii_case(b"LEFT") { b"LPUSH" } else { b"RPUSH" }
+        }
+        _ => return None,
+    };
+    request.first_mut()?.extend_from_slice(verb);
+    Some(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_goes_back_where_it_was() {
+        let undo = |sent: &str, reply: &str| {
+            let args: OwnedArgs = sent.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+            let name = sent.split(' ').next().unwrap().to_lowercase();
+            let words = undoing(&name, &args, reply.as_bytes())?;
+            Some(String::from_utf8(words.join(&b' ')).unwrap())
+        };
+        let pair = "*2\r\n$1\r\nk\r\n$1\r\na\r\n";
+        assert_eq!(undo("BLPOP k 0", pair).unwrap(), "LPUSH k a");
+        assert_eq!(undo("BRPOP k 0", pair).unwrap(), "RPUSH k a");
+        let many = "*2\r\n$1\r\nk\r\n*2\r\n$1\r\na\r\n$1\r\nb\r\n";
+        assert_eq!(undo("BLMPOP 0 1 k LEFT COUNT 2", many).unwrap(), "LPUSH k b a");
+        assert_eq!(undo("BLMPOP 0 2 j k RIGHT", many).unwrap(), "RPUSH k b a");
+        let scored = "*3\r\n$1\r\nk\r\n$1\r\nm\r\n$3\r\n1.5\r\n";
+        assert_eq!(undo("BZPOPMIN k 0", scored).unwrap(), "ZADD k 1.5 m");
+        let resp3 = "*3\r\n$1\r\nk\r\n$1\r\nm\r\n,1.5\r\n";
+        assert_eq!(undo("BZPOPMAX k 0", resp3).unwrap(), "ZADD k 1.5 m");
+        let rows = "*2\r\n$1\r\nk\r\n*1\r\n*2\r\n$1\r\nm\r\n$1\r\n2\r\n";
+        assert_eq!(undo("BZMPOP 0 1 k MIN", rows).unwrap(), "ZADD k 2 m");
+        assert_eq!(undo("BLMOVE a b LEFT LEFT 0", "$1\r\na\r\n"), None);
+        assert_eq!(undo("BLPOP k 0", "-WRONGTYPE x\r\n"), None);
     }
 }

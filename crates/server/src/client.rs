@@ -14,6 +14,9 @@ use larder_store::DbIndex;
 use crate::blocking::Waiter;
 use crate::tracking::{Mode, Tracker};
 
+/// Output up to this many bytes is what Redis keeps in a client's own buffer, the rest in a list.
+const FIRST_BUFFER: usize = 16 * 1024;
+
 /// Unsent bytes above which a connection is not read.
 const BACKLOG_MAX: usize = 1 << 20;
 
@@ -25,6 +28,8 @@ pub type OwnedArgs = Vec<Vec<u8>>;
 pub struct Multi {
     /// The commands, in order.
     pub queue: Vec<OwnedArgs>,
+    /// Bytes of their arguments.
+    pub bytes: usize,
     /// A command was refused: EXEC will refuse all.
     pub broken: bool,
     /// Some command needs memory: EXEC is refused when it is used up.
@@ -54,8 +59,22 @@ pub struct Client {
     pub input: Vec<u8>,
     /// How far the first request in `input` is parsed.
     pub parser: RequestParser,
-    /// Bytes to send.
+    /// Bytes to send, after the first `sent` of them.
     pub out: Vec<u8>,
+    /// How much of `out` is sent already.
+    pub sent: usize,
+    /// When its unsent output came above the soft limit.
+    pub above_soft: Option<Millis>,
+    /// Bytes counted for it under `maxmemory-clients`.
+    pub accounted: usize,
+    /// Chosen to be closed for what it holds.
+    pub evicted: bool,
+    /// It is counted among those who have yet to authenticate.
+    pub stranger: bool,
+    /// Passwords that were wrong.
+    pub wrong_passwords: u8,
+    /// Bytes received, bytes sent, and commands run since it connected.
+    pub totals: [u64; 3],
     /// What the reactor watches for.
     pub interest: Interest,
     /// Its input is part of the batch that runs next.
@@ -115,6 +134,13 @@ impl Client {
             input: Vec::new(),
             parser: RequestParser::default(),
             out: Vec::new(),
+            sent: 0,
+            above_soft: None,
+            accounted: 0,
+            evicted: false,
+            stranger: false,
+            wrong_passwords: 0,
+            totals: [0; 3],
             interest: Interest::Read,
             batched: false,
             pending: false,
@@ -145,7 +171,7 @@ impl Client {
     /// Whether it takes its replies quickly enough to get more of them.
     #[inline]
     pub fn takes_replies(&self) -> bool {
-        self.out.len() <= BACKLOG_MAX
+        self.unsent() <= BACKLOG_MAX
     }
 
     /// How many channels, patterns and shard channels it listens to.
@@ -171,9 +197,28 @@ impl Client {
         if self.subscription_count() > 0 { "pubsub" } else { "normal" }
     }
 
+    /// Bytes of output that wait to be sent.
+    #[inline]
+    pub fn unsent(&self) -> usize {
+        self.out.len().saturating_sub(self.sent)
+    }
+
+    /// The same without what would fit into the first buffer, as Redis counts it.
+    pub fn output_memory(&self) -> usize {
+        self.unsent().saturating_sub(FIRST_BUFFER)
+    }
+
     /// Bytes that it holds, its buffers included.
     pub fn memory(&self) -> usize {
-        size_of::<Client>() + self.input.capacity() + self.out.capacity()
+        /// A name in a table of subscriptions or watched keys, roughly.
+        const NAME: usize = 96;
+        size_of::<Client>()
+            + self.input.capacity()
+            + self.out.capacity()
+            + self.parser.memory()
+            + self.multi.as_ref().map_or(0, |multi| multi.bytes)
+            + (self.watched.len() + self.subscription_count()) * NAME
+            + self.name.capacity()
     }
 
     /// The letters of CLIENT LIST's `flags`.
@@ -212,8 +257,9 @@ impl Client {
         let multi = self.multi.as_ref().map_or(-1, |m| i64::try_from(m.queue.len()).unwrap_or(0));
         format!(
             "id={} addr={} laddr={} fd=0 name={} age={} idle={} flags={} db={} sub={} psub={} ssub={} \
-             multi={} watch={} qbuf={} qbuf-free={} argv-mem=0 multi-mem=0 rbs=0 rbp=0 obl=0 oll=0 omem={} \
-             tot-mem={} events=r cmd={} user=default redir={} resp={} lib-name={} lib-ver={}",
+             multi={} watch={} qbuf={} qbuf-free={} argv-mem={} multi-mem={} rbs={} rbp={} obl={} oll={} omem={} \
+             tot-mem={} events={} cmd={} user=default redir={} resp={} lib-name={} lib-ver={} \
+             tot-net-in={} tot-net-out={} tot-cmds={}",
             self.id,
             self.stream.peer(),
             self.stream.local(),
@@ -229,8 +275,19 @@ impl Client {
             self.watched.len(),
             self.input.len(),
             self.input.capacity() - self.input.len(),
-            self.out.len(),
+            self.parser.memory(),
+            self.multi.as_ref().map_or(0, |multi| multi.bytes),
+            self.out.capacity(),
+            self.unsent(),
+            self.unsent().min(FIRST_BUFFER),
+            self.output_memory().div_ceil(FIRST_BUFFER),
+            self.output_memory(),
             self.memory(),
+            match self.interest {
+                Interest::Read | Interest::Hangup => "r",
+                Interest::Write => "w",
+                Interest::Both => "rw",
+            },
             match self.last_command {
                 (name, "") => name.to_owned(),
                 (name, sub) => format!("{name}|{sub}"),
@@ -239,6 +296,9 @@ impl Client {
             if self.version == Version::Resp3 { 3 } else { 2 },
             String::from_utf8_lossy(&self.lib.0),
             String::from_utf8_lossy(&self.lib.1),
+            self.totals[0],
+            self.totals[1],
+            self.totals[2],
         )
     }
 }

@@ -422,7 +422,12 @@ pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Rea
         for change in std::mem::take(&mut view.changes) {
             match change.what {
                 What::Modified => {
-                    crate::transactions::touch_watchers(server, change.db, &change.key);
+                    let watched =
+                        crate::transactions::touch_watchers(server, change.db, &change.key);
+                    if !watched && !tracks {
+                        // Whoever begins to watch a key of this slot does so under its lock.
+                        view.lose_interest(change.db, &change.key);
+                    }
                     if tracks && !changed.contains(&change.key) {
                         changed.push(change.key);
                     }

@@ -19,7 +19,7 @@ use larder_store::{DbIndex, Keyspace, Settings, Thresholds};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use crate::background::Background;
-use crate::blocking::Blocked;
+use crate::blocking::{Blocked, Waiter};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::durability::journal::Journal;
@@ -69,12 +69,14 @@ pub enum Letter {
     Accepted(Stream, u64),
     /// A published message, an invalidation: to be encoded for the client's protocol.
     Deliver(u64, Arc<Message>),
-    /// The reply of a command that had waited.
-    Served(u64, Vec<u8>),
+    /// The reply of a command that had waited, and who waited if it was a key that ended the wait.
+    Served(u64, Vec<u8>, Option<Arc<Waiter>>),
     /// Close this connection.
     Close(u64),
     /// There are new listening sockets.
     Doors,
+    /// The same, because all connections together hold too much.
+    Evict(u64),
 }
 
 /// One worker, as others see it.
@@ -104,6 +106,12 @@ pub struct Server {
     pub memory_at_start: AtomicUsize,
     /// Data-relevant settings.
     pub settings: Versions<Settings>,
+    /// Counts the configurations that were in force, for those who keep what they need of it.
+    pub revision: AtomicU64,
+    /// Bytes that all connections hold; counted only while `maxmemory-clients` limits them.
+    pub clients_memory: AtomicUsize,
+    /// Connections that have yet to authenticate.
+    pub strangers: AtomicUsize,
     /// The configuration in force; see [`Server::config`].
     config: RwLock<Arc<Config>>,
     /// Where it came from, for CONFIG REWRITE.
@@ -213,6 +221,9 @@ impl Server {
             errors: Mutex::default(),
             pause: Mutex::new(None),
             paused: AtomicBool::new(false),
+            revision: AtomicU64::new(0),
+            clients_memory: AtomicUsize::new(0),
+            strangers: AtomicUsize::new(0),
             config: RwLock::new(Arc::new(Config::default())),
             config_path,
             doors,
@@ -256,6 +267,7 @@ impl Server {
         }
         crate::log::set_level(config.loglevel.into());
         *self.config.write() = Arc::new(config);
+        self.revision.fetch_add(1, Ordering::AcqRel);
         self.observe();
         Ok(())
     }

@@ -35,7 +35,9 @@ counters! {
     dirty: "Modifications of keys.",
     errors: "Error replies.",
     refused_passwords: "AUTH and HELLO AUTH with a wrong password.",
-    dropped: "Connections dropped because their buffers grew too large.",
+    dropped: "Connections dropped because they did not read their output.",
+    overfed: "Connections dropped because they sent more than may wait.",
+    evicted_clients: "Connections closed because all of them held too much memory.",
 }
 
 /// Calls and time of one command on one worker.

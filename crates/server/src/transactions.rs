@@ -84,6 +84,7 @@ pub fn runs_at_once(name: &str) -> bool {
 pub fn queue(client: &mut Client, args: Args<'_>, needs_memory: bool) {
     if let Some(multi) = &mut client.multi {
         multi.needs_memory |= needs_memory;
+        multi.bytes += args.all().iter().map(|arg| arg.len()).sum::<usize>();
         multi.queue.push(dispatch::owned(args));
         Reply::new(&mut client.out, client.version).simple("QUEUED");
     }
@@ -109,14 +110,15 @@ pub fn needs_exclusive(server: &Server, client: &Client, entry: Entry) -> bool {
     })
 }
 
-/// Tells the transactions that watch a key.
-pub fn touch_watchers(server: &Server, db: DbIndex, key: &[u8]) {
+/// Tells the transactions that watch a key. False if nobody watches any key.
+pub fn touch_watchers(server: &Server, db: DbIndex, key: &[u8]) -> bool {
     let watch = server.watch.lock();
     if let Some(flags) = watch.get(&(db, Box::from(key))) {
         for flag in flags {
             flag.store(true, Ordering::Release);
         }
     }
+    !watch.is_empty()
 }
 
 /// Forgets a client's watched keys.

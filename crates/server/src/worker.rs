@@ -4,6 +4,7 @@
 
 mod batch;
 mod execution;
+mod limits;
 mod seats;
 mod sweeping;
 mod timers;
@@ -31,14 +32,11 @@ use crate::shared::{Letter, Server, now};
 use crate::stats::CommandStats;
 use crate::transactions;
 use batch::Batch;
+use limits::Limits;
 pub use seats::{Seat, WorkerState};
 use sweeping::Sweeper;
 use timers::Timers;
 
-/// Unread messages above which a subscriber is dropped: it would cost everybody's memory.
-const UNREAD_MESSAGES_MAX: usize = 32 << 20;
-/// Unparsed input above which a connection is dropped.
-const INPUT_MAX: usize = 1 << 30;
 /// How long a worker without descriptors does not look for connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Tokens of listeners start here.
@@ -87,14 +85,17 @@ pub struct Worker {
     again: Vec<u64>,
     sweeper: Sweeper,
     beaten: Millis,
-    /// When connections without the password were last looked at.
-    strangers_seen: Millis,
     next_worker: usize,
     spare_out: Vec<Vec<u8>>,
     load: Load,
     /// When the last command ended.
     clock: Ticks,
     timers: Timers,
+    limits: Limits,
+    /// Connections above a soft limit of output.
+    above_soft: Vec<u64>,
+    /// Which share of the connections was looked at last for idle ones.
+    share: usize,
     /// Connections that wait for CLIENT PAUSE to end.
     paused: Vec<u64>,
 }
@@ -117,12 +118,14 @@ impl Worker {
             again: Vec::new(),
             sweeper: Sweeper::new(now()),
             beaten: Millis(0),
-            strangers_seen: now(),
             next_worker: number,
             spare_out: Vec::new(),
             load: Load::default(),
             clock: Ticks::now(),
             timers: Timers::default(),
+            limits: Limits::default(),
+            above_soft: Vec::new(),
+            share: 0,
             paused: Vec::new(),
         }
     }
@@ -144,6 +147,7 @@ impl Worker {
             self.wait(&mut events, wake)?;
             self.now = now();
             let mut state = handle.state.lock();
+            self.refresh_limits(&mut state);
             for event in &events {
                 self.on_event(&mut state, *event);
             }
@@ -168,6 +172,7 @@ impl Worker {
             self.flush(&mut state);
             drop(state);
             server.wake_all();
+            self.evict_clients();
         }
         Ok(())
     }
@@ -289,7 +294,10 @@ impl Worker {
                 stream.set_keepalive(self.server.config().tcp_keepalive);
                 let open = !self.server.protected.load(Ordering::Relaxed);
                 state.stats.connections += 1;
-                let token = state.seat(Client::new(stream, id, open, self.now));
+                let mut client = Client::new(stream, id, open, self.now);
+                client.stranger = !open;
+                self.server.strangers.fetch_add(usize::from(!open), Ordering::Relaxed);
+                let token = state.seat(client);
                 if let Some(client) = state.client(token)
                     && self.reactor.register(&client.stream, Token(token), Interest::Read).is_err()
                 {
@@ -303,7 +311,7 @@ impl Worker {
                     message.is_for(resp3, channels.contains(crate::pubsub::INVALIDATIONS))
                 }) {
                     message.encode(&mut Reply::new(&mut client.out, client.version));
-                    if client.out.len() > UNREAD_MESSAGES_MAX {
+                    if self.limits.output_exceeded(client, self.now) {
                         state.stats.dropped += 1;
                         self.close(state, token);
                     } else {
@@ -311,7 +319,7 @@ impl Worker {
                     }
                 }
             }
-            Letter::Served(token, bytes) => {
+            Letter::Served(token, bytes, waiter) => {
                 let WorkerState { clients, stats, commands, .. } = &mut **state;
                 if let Some(client) = seats::find(clients, token) {
                     let start = client.out.len();
@@ -324,12 +332,22 @@ impl Worker {
                     }
                     self.dirty.push(token);
                     self.again.push(token);
+                } else if let Some(waiter) = waiter {
+                    // It went away in the moment it was served: what was taken for it goes back.
+                    let (rng, ready) = (&mut self.rng, &mut self.ready);
+                    self.server.give_back(&waiter, &bytes, self.now, stats, rng, ready);
                 }
             }
             Letter::Close(token) => self.close(state, token),
             Letter::Doors => {
                 if let Err(error) = self.watch_listeners() {
                     crate::log::warning(&format!("New addresses cannot be watched: {error}"));
+                }
+            }
+            Letter::Evict(token) => {
+                if state.client(token).is_some() {
+                    state.stats.evicted_clients += 1;
+                    self.close(state, token);
                 }
             }
         }
@@ -350,8 +368,8 @@ impl Worker {
                 client.active = self.now;
                 stats.bytes_in += count as u64;
                 stats.reads += 1;
-                if client.input.len() > INPUT_MAX {
-                    stats.dropped += 1;
+                if self.limits.input_exceeded(client) {
+                    stats.overfed += 1;
                     self.close(state, token);
                 }
             }
@@ -377,6 +395,12 @@ impl Worker {
         self.reactor.deregister(&client.stream);
         if let Some(waiter) = &client.waiting {
             self.timers.cancel(waiter, token);
+        }
+        if client.accounted > 0 {
+            self.server.clients_memory.fetch_sub(client.accounted, Ordering::Relaxed);
+        }
+        if client.stranger {
+            self.server.strangers.fetch_sub(1, Ordering::Relaxed);
         }
         forget(&self.server, self.number, token, &mut client);
         self.server.connections.fetch_sub(1, Ordering::AcqRel);

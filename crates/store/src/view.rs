@@ -264,6 +264,15 @@ impl<'k> View<'k> {
         }
     }
 
+    /// Nobody watches or caches keys of the slot of this key any more.
+    pub fn lose_interest(&mut self, db: DbIndex, key: &[u8]) {
+        let slot = self.keyspace.locate(key).slot;
+        let held = self.guards.iter_mut().find(|held| held.1 == slot && held.0 == db);
+        if let Some((_, _, data)) = held {
+            data.interest &= !(Interest::WATCHED.0 | Interest::TRACKED.0);
+        }
+    }
+
     // ---- reading ----
 
     /// The collection at a key, as a read: counted as hit or miss, and the key touched.

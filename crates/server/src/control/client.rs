@@ -653,7 +653,7 @@ fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
                     reply.null_array();
                 }
                 let Address { worker, token } = waiter.address;
-                server.post(worker, crate::shared::Letter::Served(token, out));
+                server.post(worker, crate::shared::Letter::Served(token, out, None));
                 count += 1;
             }
         }

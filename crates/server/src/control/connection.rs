@@ -137,6 +137,10 @@ fn authenticate(
         return Ok(());
     }
     session.turn.stats.refused_passwords += 1;
+    session.client.wrong_passwords = session.client.wrong_passwords.saturating_add(1);
+    if session.client.wrong_passwords >= larder_base::limits::WRONG_PASSWORDS_MAX {
+        session.client.closing = true;
+    }
     Err(Fault::text("WRONGPASS invalid username-password pair or user is disabled."))
 }
 

@@ -232,7 +232,7 @@ pub const STATS: &[Metric] = &[
     Metric::counter(
         "evicted_clients",
         "Connections closed because all of them held too much memory.",
-        |_| Count(0),
+        |s| Count(s.stats.evicted_clients),
     ),
     Metric::counter("evicted_scripts", "Scripts forgotten; there are none.", |_| Count(0)),
     Metric::counter("total_eviction_exceeded_time", "Time above the memory limit.", |_| Count(0)),
@@ -313,7 +313,7 @@ pub const STATS: &[Metric] = &[
     Metric::counter(
         "client_query_buffer_limit_disconnections",
         "Connections closed for the size of a request.",
-        |_| Count(0),
+        |s| Count(s.stats.overfed),
     ),
     Metric::counter(
         "client_output_buffer_limit_disconnections",

@@ -125,7 +125,7 @@ impl Batch {
     }
 
     /// A batch without room, to stand in its place while it runs.
-    pub const fn empty() -> Batch {
+    pub fn empty() -> Batch {
         Batch {
             arena: Vec::new(),
             filled: 0,
@@ -150,6 +150,12 @@ impl Batch {
         let Some(room) = self.arena.get_mut(from..until) else { return ReadOutcome::WouldBlock };
         let outcome = client.stream.read(room);
         if let ReadOutcome::Bytes(count) = outcome {
+            let [received, _, commands] = &mut client.totals;
+            *received += count as u64;
+            // A TLS greeting on a plain port gets no answer that could be mistaken for one.
+            if *commands == 0 && self.arena.get(from..from + count).is_some_and(is_tls) {
+                return ReadOutcome::Closed;
+            }
             let bytes = from..from + count;
             if client.input.is_empty() && !client.batched {
                 self.filled += count;
@@ -363,6 +369,11 @@ impl Batch {
             self.ranges = Vec::new();
         }
     }
+}
+
+/// Whether bytes begin a TLS handshake.
+fn is_tls(bytes: &[u8]) -> bool {
+    bytes.starts_with(&[0x16, 0x03])
 }
 
 /// Finds the command of a request, and where its key is.

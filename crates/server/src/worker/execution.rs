@@ -9,7 +9,7 @@ use larder_protocol::request::RequestParser;
 use parking_lot::MutexGuard;
 
 use super::batch::{Batch, Parsed};
-use super::{INPUT_MAX, Worker, WorkerState};
+use super::{Worker, WorkerState};
 use crate::client::Client;
 use crate::clock::Ticks;
 use crate::dispatch::{Turn, Verdict};
@@ -85,10 +85,13 @@ impl Worker {
             client.pending = true;
             self.again.push(token);
         }
-        let full = client.input.len() > INPUT_MAX;
+        let [_, _, commands] = &mut client.totals;
+        *commands += (done - requests.start) as u64;
+        self.greet(&mut client);
+        let full = self.limits.input_exceeded(&client);
         state.put_back(token, client);
         if full {
-            state.stats.dropped += 1;
+            state.stats.overfed += 1;
             self.close(state, token);
         } else {
             self.dirty.push(token);

@@ -76,9 +76,11 @@ impl WorkerState {
         self.clients.get_mut(at)?.client.take()
     }
 
-    pub(super) fn tokens(&self) -> Vec<u64> {
-        let seats = self.clients.iter().enumerate().filter(|(_, seat)| seat.client.is_some());
-        seats.map(|(at, seat)| u64::from(seat.generation) << 32 | at as u64).collect()
+    /// The tokens of every `step`th position from `first` on.
+    pub(super) fn tokens_from(&self, first: usize, step: usize) -> Vec<u64> {
+        let seats = self.clients.iter().enumerate().skip(first).step_by(step);
+        let taken = seats.filter(|(_, seat)| seat.client.is_some());
+        taken.map(|(at, seat)| u64::from(seat.generation) << 32 | at as u64).collect()
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::{Duration, Instant};
 
-use larder_base::limits;
 use larder_base::time::Millis;
 use larder_protocol::reply::Reply;
 use parking_lot::MutexGuard;
@@ -69,6 +68,9 @@ impl Worker {
                 books.end_wait(client, &waiter, start);
                 self.dirty.push(token);
                 self.again.push(token);
+            } else if client.waiting.is_some() {
+                // Somebody is about to serve it, or finds that there is nothing for it after all.
+                self.timers.0.insert((self.now.saturating_add(5), token));
             }
         }
         if !self.paused.is_empty() {
@@ -86,21 +88,7 @@ impl Worker {
             self.accept_again = None;
             self.watch_listeners()?;
         }
-        let idle_ms =
-            i64::try_from(self.server.config().timeout.saturating_mul(1000)).unwrap_or(i64::MAX);
-        if idle_ms > 0 {
-            for token in state.tokens() {
-                if let Some(client) = state.client(token)
-                    && client.waiting.is_none()
-                    && client.subscription_count() == 0
-                    && !client.monitor
-                    && self.now.since(client.active) > idle_ms
-                {
-                    self.close(state, token);
-                }
-            }
-        }
-        self.dismiss_strangers(state);
+        self.close_overdue(state);
         // A pause may have been weakened: they look again, and wait on if it holds them still.
         self.again.append(&mut self.paused);
         self.sweep(state);
@@ -114,26 +102,6 @@ impl Worker {
             self.beat(state);
         }
         Ok(())
-    }
-
-    /// Closes, once a second, connections that have not shown the password in time: a place is not held by silence,
-    /// nor by a byte now and then.
-    fn dismiss_strangers(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
-        const EVERY_MS: i64 = 1000;
-        if self.server.config().requirepass.is_empty()
-            || self.now.since(self.strangers_seen) < EVERY_MS
-        {
-            return;
-        }
-        self.strangers_seen = self.now;
-        for token in state.tokens() {
-            if let Some(client) = state.client(token)
-                && !client.authenticated
-                && self.now.since(client.since) > limits::UNAUTHENTICATED_MS_MAX
-            {
-                self.close(state, token);
-            }
-        }
     }
 
     /// Notes the recent past, for those who ask.

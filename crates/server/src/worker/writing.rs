@@ -24,19 +24,38 @@ impl Worker {
     fn write(&mut self, state: &mut MutexGuard<'_, WorkerState>, token: u64) {
         let WorkerState { clients, stats, .. } = &mut **state;
         let Some(client) = seats::find(clients, token) else { return };
+        if self.limits.output_exceeded(client, self.now) {
+            stats.dropped += 1;
+            let id = client.id;
+            crate::log::warning(&format!("Client {id} is closed: it does not read its output"));
+            return self.close(state, token);
+        }
         if !client.out.is_empty() {
-            match client.stream.write(&client.out) {
+            let unsent = client.out.get(client.sent..).unwrap_or(&[]);
+            match client.stream.write(unsent) {
                 WriteOutcome::Bytes(count) => {
                     stats.bytes_out += count as u64;
                     stats.writes += 1;
-                    if count == client.out.len() {
+                    let [_, sent, _] = &mut client.totals;
+                    *sent += count as u64;
+                    client.sent += count;
+                    if client.sent == client.out.len() {
+                        client.sent = 0;
+                        client.above_soft = None;
                         client.out.clear();
                         let spare = std::mem::take(&mut client.out);
                         if spare.capacity() <= KEEP_BUFFER && self.spare_out.len() < SPARE_MAX {
                             self.spare_out.push(spare);
                         }
                     } else {
-                        client.out.drain(..count);
+                        // Moved up only when that costs less than what was sent.
+                        if client.sent > client.out.len() / 2 {
+                            client.out.drain(..client.sent);
+                            client.sent = 0;
+                        }
+                        if client.above_soft.is_some() && !self.above_soft.contains(&token) {
+                            self.above_soft.push(token);
+                        }
                     }
                 }
                 WriteOutcome::Failed(_) => return self.close(state, token),
@@ -58,6 +77,7 @@ impl Worker {
                 self.again.push(token);
             }
         }
+        self.limits.weigh(&self.server, client);
         if client.closing && client.out.is_empty() {
             self.close(state, token);
         }
