@@ -6,6 +6,7 @@ use std::time::Duration;
 use larder_base::glob;
 use larder_commands::digest::Digest;
 use larder_commands::{Args, Command, Fault, Flags, Group};
+use larder_store::value::{Hash, List, Set, SortedSet};
 use larder_store::{DbIndex, Deadline, EventClass, RecordRef, View};
 
 use super::{ControlCommand, Session, help_of};
@@ -39,6 +40,7 @@ const PROBES: &[Row] = &[
     ("digest", "", "A digest of all the data, equal for equal data.", 0, 0, digest),
     ("digest-value", "key [key ...]", "Digests of values.", 0, usize::MAX, digest_values),
     ("error", "text", "Answers with this error.", 1, 1, error),
+    ("listpack", "key", "How large a value in the small form is.", 1, 1, listpack),
     ("object", "key", "How a key is held in memory.", 1, 2, object),
     ("populate", "count [prefix [size]]", "Creates strings, if absent.", 1, 3, populate),
     ("protocol", "type", "Answers with an example of a type of reply.", 1, 1, protocol),
@@ -181,6 +183,22 @@ fn object(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
     let text = view.record(args.at(2)).map(describe);
     drop(view);
     session.reply().simple(&text.ok_or(Fault::NO_SUCH_KEY)?);
+    Ok(())
+}
+
+fn listpack(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let mut view = view(session);
+    let record = view.record(args.at(2)).ok_or(Fault::NO_SUCH_KEY)?;
+    if record.encoding_name() != "listpack" {
+        return Err(Fault::text("ERR Not a listpack encoded object."));
+    }
+    let elements = record.get::<List>().map_or(0, List::len)
+        + record.get::<Set>().map_or(0, Set::len)
+        + record.get::<Hash>().map_or(0, Hash::len) * 2
+        + record.get::<SortedSet>().map_or(0, SortedSet::len) * 2;
+    let text = format!("elements:{elements} bytes:{}", record.memory_usage());
+    drop(view);
+    session.reply().simple(&text);
     Ok(())
 }
 
