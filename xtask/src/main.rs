@@ -21,7 +21,7 @@ const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
 cargo xtask tidy                                      heads, lengths, unsafe, crate edges, licences
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
-cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S]  random commands compared
+cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S] [--workers W] [--tiny]  random commands compared
 cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients against the real program
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
@@ -55,7 +55,7 @@ fn main() -> Result<()> {
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;
-            if outcome.differences > 0 {
+            if outcome.failures > 0 {
                 bail!("Larder and redis-server differ");
             }
             Ok(())

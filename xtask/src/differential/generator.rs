@@ -1,83 +1,11 @@
-//! The generator of the differential test: commands from templates, the same for the same seed. Keys are
-//! named by the type they mostly hold, so that most commands meet the type they are for. It knows nothing
-//! of servers and replies.
-//!
-//! A template is a line of words. `[a|b]` is one of them or nothing, `<a|b>` one of them, `(a)` one to four
-//! times; inside of these `_` parts words. `$x` is a value of the kind that `Generator::atom` lists.
-
-use std::collections::HashSet;
+//! The generator of the differential test: events from templates, the same for the same seed. It knows
+//! nothing of servers and replies.
 
 use larder_base::rng::Rng;
 
-/// Name of the group, how often it comes, its templates.
-type Group = (u64, &'static [&'static str]);
-
-#[rustfmt::skip]
-const GROUPS: &[Group] = &[
-    // Strings.
-    (20, &[
-        "GET $s", "SET $s $v", "SET $s $i", "SET $s $v [NX|XX] [GET] [EX_$S|PX_$P|EXAT_$T|PXAT_$M|KEEPTTL]", "SETNX $s $v", "SETEX $s $S $v",
-        "PSETEX $s $P $v", "GETSET $s $v", "GETDEL $s", "GETEX $s [EX_$S|PX_$P|EXAT_$T|PXAT_$M|PERSIST]", "APPEND $s $v", "STRLEN $s",
-        "GETRANGE $s $x $x", "SUBSTR $s $x $x", "SETRANGE $s $o $v", "INCR $s", "DECR $s", "INCRBY $s $i", "DECRBY $s $i", "INCRBYFLOAT $s $f",
-        "MGET ($s)", "MSET ($s_$v)", "MSETNX ($s_$v)", "LCS $s $s [LEN|IDX] [MINMATCHLEN_$n] [WITHMATCHLEN]",
-    ]),
-    // Keys.
-    (16, &[
-        "DEL ($k)", "UNLINK ($k)", "EXISTS ($k)", "TOUCH ($k)", "TYPE $k", "EXPIRE $k $S [NX|XX|GT|LT]", "PEXPIRE $k $P [NX|XX|GT|LT]",
-        "EXPIREAT $k $T [NX|XX|GT|LT]", "PEXPIREAT $k $M [NX|XX|GT|LT]", "TTL $k", "PTTL $k", "EXPIRETIME $k", "PEXPIRETIME $k", "PERSIST $k",
-        "RENAME $k $k", "RENAMENX $k $k", "COPY $k $k [DB_<0|1>] [REPLACE]", "MOVE $k <1|0|99|x>", "KEYS $p", "DBSIZE", "RANDOMKEY",
-        "OBJECT <ENCODING|FREQ> $k", "SCAN 0 COUNT 100000 [MATCH_$p] [TYPE_<string|list|hash|zset|set|what>]",
-        "SORT <$l|$t|$z> [LIMIT_$x_$x] [GET_<#|s*|h*->f1>] [ASC|DESC] [ALPHA] [STORE_$l]", "SORT $l [BY_<s*|nosort|h*->f1>] [GET_<#|s*|h*->f1>] [ASC|DESC] [ALPHA]", "SORT_RO <$l|$t|$z> [ALPHA]",
-    ]),
-    // Hashes.
-    (16, &[
-        "HSET $h ($e_$v)", "HSET $h ($e_$i)", "HMSET $h ($e_$v)", "HSETNX $h $e $v", "HGET $h $e", "HMGET $h ($e)", "HGETALL $h", "HDEL $h ($e)",
-        "HEXISTS $h $e", "HLEN $h", "HSTRLEN $h $e", "HKEYS $h", "HVALS $h", "HINCRBY $h $e $i", "HINCRBYFLOAT $h $e $f",
-        "HRANDFIELD $h [$r] [WITHVALUES]", "HSCAN $h 0 COUNT 100000 [MATCH_$p]",
-    ]),
-    // Lists.
-    (16, &[
-        "LPUSH $l ($e)", "RPUSH $l ($e)", "RPUSH $l ($i)", "LPUSHX $l ($e)", "RPUSHX $l ($e)", "LPOP $l [$n]", "RPOP $l [$n]", "LLEN $l", "LINDEX $l $x",
-        "LSET $l $x $v", "LRANGE $l $x $x", "LTRIM $l $x $x", "LREM $l $x $e", "LINSERT $l <BEFORE|AFTER> $e $v",
-        "LPOS $l $e [RANK_$x] [COUNT_$n] [MAXLEN_$n]", "LMOVE $l $l <LEFT|RIGHT> <LEFT|RIGHT>", "RPOPLPUSH $l $l",
-        "LMPOP <1|2|0> ($l) <LEFT|RIGHT> [COUNT_$n]",
-    ]),
-    // Sets.
-    (14, &[
-        "SADD $t ($e)", "SADD $t ($i)", "SREM $t ($e)", "SISMEMBER $t $e", "SMISMEMBER $t ($e)", "SCARD $t", "SMEMBERS $t", "SMOVE $t $t $e",
-        "SINTER ($t)", "SUNION ($t)", "SDIFF ($t)", "SINTERSTORE $t ($t)", "SUNIONSTORE $t ($t)", "SDIFFSTORE $t ($t)",
-        "SINTERCARD 2 $t $t [LIMIT_$n]", "SRANDMEMBER $t [$r]", "SPOP $t 100000", "SSCAN $t 0 COUNT 100000 [MATCH_$p]",
-    ]),
-    // Sorted sets.
-    (24, &[
-        "ZADD $z [NX|XX] [GT|LT] [CH] ($m_$e)", "ZADD $z ($m_$e)", "ZADD $z [NX|XX] INCR $m $e", "ZINCRBY $z $m $e", "ZREM $z ($e)", "ZSCORE $z $e",
-        "ZMSCORE $z ($e)", "ZCARD $z", "ZCOUNT $z $b $b", "ZLEXCOUNT $z $y $y", "ZRANK $z $e", "ZREVRANK $z $e",
-        "ZRANGE $z $x $x [REV] [WITHSCORES]", "ZRANGE $z $b $b BYSCORE [REV] [LIMIT_$x_$x] [WITHSCORES]", "ZRANGE $z $y $y BYLEX [REV] [LIMIT_$x_$x]",
-        "ZREVRANGE $z $x $x [WITHSCORES]", "ZRANGEBYSCORE $z $b $b [WITHSCORES] [LIMIT_$x_$x]", "ZREVRANGEBYSCORE $z $b $b [WITHSCORES] [LIMIT_$x_$x]",
-        "ZRANGEBYLEX $z $y $y [LIMIT_$x_$x]", "ZREVRANGEBYLEX $z $y $y [LIMIT_$x_$x]", "ZRANGESTORE $z $z $x $x [REV]",
-        "ZRANGESTORE $z $z $b $b BYSCORE [LIMIT_$x_$x]", "ZREMRANGEBYRANK $z $x $x", "ZREMRANGEBYSCORE $z $b $b", "ZREMRANGEBYLEX $z $y $y",
-        "ZPOPMIN $z [$n]", "ZPOPMAX $z [$n]", "ZMPOP <1|2> ($z) <MIN|MAX> [COUNT_$n]", "ZRANDMEMBER $z [$r] [WITHSCORES]",
-        "ZUNION 2 $z <$z|$t> [WEIGHTS_$m_$m] [AGGREGATE_<SUM|MIN|MAX>] [WITHSCORES]", "ZINTER 2 $z <$z|$t> [AGGREGATE_<SUM|MIN|MAX>] [WITHSCORES]",
-        "ZDIFF 2 $z <$z|$t> [WITHSCORES]", "ZUNIONSTORE $z 2 $z <$z|$t> [WEIGHTS_$m_$m] [AGGREGATE_<SUM|MIN|MAX>]",
-        "ZINTERSTORE $z 2 $z <$z|$t> [WEIGHTS_$m_$m]", "ZDIFFSTORE $z 2 $z $z", "ZINTERCARD 2 $z $z [LIMIT_$n]", "ZSCAN $z 0 COUNT 100000",
-    ]),
-    // Bits, HyperLogLogs, places.
-    (14, &[
-        "SETBIT $s $o <0|1|2>", "GETBIT $s $o", "BITCOUNT $s [$x_$x] [BIT|BYTE]", "BITPOS $s <0|1> [$x] [$x] [BIT|BYTE]",
-        "BITOP <AND|OR|XOR> $s ($s)", "BITOP NOT $s $s",
-        "BITFIELD $s ([OVERFLOW_<WRAP|SAT|FAIL>]_<GET_$w_$o|SET_$w_$o_$i|INCRBY_$w_$o_$i>)", "BITFIELD_RO $s GET $w $o",
-        "PFADD $q ($e)", "PFCOUNT ($q)", "PFMERGE $q ($q)",
-        "GEOADD $g [NX|XX] [CH] ($c_$c_$e)", "GEODIST $g $e $e [m|km|mi|ft|xx]", "GEOPOS $g ($e)", "GEOHASH $g ($e)",
-        "GEOSEARCH $g <FROMMEMBER_$e|FROMLONLAT_$c_$c> <BYRADIUS_$d_<m|km|mi|ft>|BYBOX_$d_$d_km> <ASC|DESC> [COUNT_$n] [WITHDIST] [WITHHASH] [WITHCOORD]",
-        "GEOSEARCHSTORE $g $g FROMLONLAT $c $c BYRADIUS $d km ASC [COUNT_$n] [STOREDIST]", "GEORADIUS $g $c $c $d km ASC [WITHDIST]",
-        "GEORADIUSBYMEMBER $g $e $d <m|km> ASC [STORE_$g]",
-    ]),
-    // Blocking commands: what they do at once. In a transaction they never wait.
-    (1, &["BLPOP ($l) 0.001", "BRPOP ($l) 0.001", "BLMOVE $l $l <LEFT|RIGHT> <LEFT|RIGHT> 0.001", "BRPOPLPUSH $l $l 0.001",
-        "BLMPOP 0.001 1 $l <LEFT|RIGHT>", "BZPOPMIN ($z) 0.001", "BZPOPMAX ($z) 0.001", "BZMPOP 0.001 1 $z <MIN|MAX> [COUNT_$n]"]),
-    // Transactions and connections.
-    (7, &["MULTI", "MULTI", "EXEC", "EXEC", "EXEC", "DISCARD", "WATCH ($k)", "UNWATCH", "PING [$v]", "ECHO $v", "SELECT <0|99|x|->", "NOSUCH $v"]),
-];
+use super::coverage::Coverage;
+use super::event::{Event, Kind, Words, name};
+use super::templates::{GROUPS, PREAMBLE};
 
 const HOSTILE: &[&str] = &[
     "9223372036854775807",
@@ -106,50 +34,136 @@ const HOSTILE: &[&str] = &[
     "$-1\r\n",
 ];
 
-/// Makes commands.
+/// Commands that take more arguments than the oracle's: with one more they would do something.
+const NEWER: &[&[u8]] = &[b"ZRANK", b"ZREVRANK"];
+
+/// A part of a template.
+enum Node {
+    Word(Vec<u8>),
+    Atom(u8),
+    /// `#` and an atom.
+    Hashed(u8),
+    Maybe(Vec<Vec<Node>>),
+    OneOf(Vec<Vec<Node>>),
+    Repeated(Vec<Node>),
+}
+
+/// Commands one after the other.
+struct Template {
+    commands: Vec<Vec<Node>>,
+}
+
+struct Group {
+    weight: u64,
+    kind: Kind,
+    crowd: bool,
+    templates: Vec<Template>,
+}
+
+/// Makes events.
 pub struct Generator {
     rng: Rng,
-    missing: HashSet<Vec<u8>>,
-    total: u64,
+    groups: Vec<Group>,
 }
 
 impl Generator {
     /// The sequence of a seed.
     pub fn new(seed: u64) -> Self {
-        Generator {
-            rng: Rng::new(seed),
-            missing: HashSet::new(),
-            total: GROUPS.iter().map(|g| g.0).sum(),
+        let groups = GROUPS.iter().map(|group| Group {
+            weight: group.weight,
+            kind: group.kind,
+            crowd: group.crowd,
+            templates: group.templates.iter().map(|text| template(text)).collect(),
+        });
+        Generator { rng: Rng::new(seed), groups: groups.collect() }
+    }
+
+    /// Tells the table which options there are.
+    pub fn announce(&self, coverage: &mut Coverage) {
+        let commands = self.groups.iter().flat_map(|g| &g.templates).flat_map(|t| &t.commands);
+        for nodes in commands {
+            let words: Words = nodes
+                .iter()
+                .take(2)
+                .filter_map(|node| match node {
+                    Node::Word(word) => Some(word.clone()),
+                    _ => None,
+                })
+                .collect();
+            let name = name(&words);
+            if let Some(rest) = nodes.get(1..) {
+                options(rest, &mut |word| {
+                    if !name.ends_with(word) {
+                        coverage.expect(&name, word);
+                    }
+                });
+            }
         }
     }
 
-    /// Leaves a command out from now on.
-    pub fn skip(&mut self, name: &[u8]) {
-        self.missing.insert(name.to_ascii_uppercase());
+    /// The events of an epoch.
+    pub fn events(&mut self, lanes: usize, count: usize) -> Vec<Event> {
+        let mut events = Vec::with_capacity(count + 16);
+        for text in PREAMBLE {
+            let words = text.split(' ').map(|word| word.as_bytes().to_vec()).collect();
+            events.push(Event { lane: 0, words, kind: Kind::Plain });
+        }
+        let mut lane = 0;
+        while events.len() < count {
+            if lanes > 1 && self.rng.below(4) == 0 {
+                lane = self.rng.below_usize(lanes);
+            }
+            if self.rng.below(60) == 0 {
+                self.transaction(lane, &mut events);
+            } else {
+                self.step(lane, lanes > 1, false, &mut events);
+            }
+        }
+        events
     }
 
-    /// The next command.
-    pub fn command(&mut self) -> Vec<Vec<u8>> {
-        loop {
-            let mut at = self.rng.below(self.total);
-            let mut chosen = GROUPS[0].1;
-            for (weight, templates) in GROUPS {
-                if at < *weight {
-                    chosen = templates;
-                    break;
-                }
-                at -= weight;
+    fn transaction(&mut self, lane: usize, events: &mut Vec<Event>) {
+        let one = |word: &[u8]| Event { lane, words: vec![word.to_vec()], kind: Kind::Plain };
+        events.push(one(b"MULTI"));
+        for _ in 0..1 + self.rng.below(8) {
+            self.step(lane, false, true, events);
+        }
+        match self.rng.below(10) {
+            0 => events.push(one(b"DISCARD")),
+            _ => events.push(one(b"EXEC")),
+        }
+    }
+
+    fn step(&mut self, lane: usize, crowd: bool, queued: bool, events: &mut Vec<Event>) {
+        let groups = std::mem::take(&mut self.groups);
+        let fit =
+            |group: &&Group| (crowd || !group.crowd) && (!queued || group.kind == Kind::Plain);
+        let total = groups.iter().filter(fit).map(|group| group.weight).sum();
+        let mut at = self.rng.below(total);
+        for group in groups.iter().filter(fit) {
+            if at < group.weight {
+                let template = &group.templates[self.rng.below_usize(group.templates.len())];
+                self.fill(group.kind, template, lane, events);
+                break;
             }
-            let template = chosen[self.rng.below_usize(chosen.len())];
-            let mut words = Vec::new();
-            for word in template.split(' ') {
-                self.expand(word, &mut words);
-            }
-            if self.missing.contains(&words[0]) {
-                continue;
-            }
-            // Wrong arity, now and then; never of what ends or clears something.
-            if words.len() > 1 && self.rng.below(50) == 0 && !template.contains("$r") {
+            at -= group.weight;
+        }
+        self.groups = groups;
+    }
+
+    fn fill(&mut self, kind: Kind, template: &Template, lane: usize, events: &mut Vec<Event>) {
+        let alone = template.commands.len() == 1;
+        for nodes in &template.commands {
+            let mut words = Words::new();
+            self.expand(nodes, &mut words);
+            let kind = match (kind, &words[0][..]) {
+                (Kind::Pause, b"@pause") => Kind::Pause,
+                (Kind::Pause, _) => Kind::Plain,
+                (kind, _) => kind,
+            };
+            // Wrong arity, now and then.
+            let fixed = !alone || kind != Kind::Plain || NEWER.contains(&&words[0][..]);
+            if words.len() > 1 && !fixed && self.rng.below(50) == 0 {
                 let at = 1 + self.rng.below_usize(words.len() - 1);
                 if self.rng.below(2) == 0 {
                     words.remove(at);
@@ -157,39 +171,39 @@ impl Generator {
                     words.insert(at, words[at].clone());
                 }
             }
-            return words;
+            events.push(Event { lane, words, kind });
         }
     }
 
-    fn expand(&mut self, word: &str, out: &mut Vec<Vec<u8>>) {
-        let inner = |word: &str| word[1..word.len() - 1].to_owned();
-        if word.starts_with('[') && word.ends_with(']') && closes_at_end(word) {
-            if self.rng.below(2) == 0 {
-                self.choose(&inner(word), out);
+    fn expand(&mut self, nodes: &[Node], out: &mut Words) {
+        for node in nodes {
+            match node {
+                Node::Word(word) => out.push(word.clone()),
+                Node::Atom(kind) => {
+                    let hostile = !b"rkshltzqgGXLCjJQua".contains(kind) && self.rng.below(60) == 0;
+                    let value = match hostile {
+                        true => HOSTILE[self.rng.below_usize(HOSTILE.len())].as_bytes().to_vec(),
+                        false => self.atom(*kind),
+                    };
+                    out.push(value);
+                }
+                Node::Hashed(kind) => out.push([b"#".to_vec(), self.atom(*kind)].concat()),
+                Node::Maybe(choices) => {
+                    if self.rng.below(2) == 0 {
+                        let choice = self.rng.below_usize(choices.len());
+                        self.expand(&choices[choice], out);
+                    }
+                }
+                Node::OneOf(choices) => {
+                    let choice = self.rng.below_usize(choices.len());
+                    self.expand(&choices[choice], out);
+                }
+                Node::Repeated(nodes) => {
+                    for _ in 0..1 + self.rng.below(4) {
+                        self.expand(nodes, out);
+                    }
+                }
             }
-        } else if word.starts_with('<') && closes_at_end(word) {
-            self.choose(&inner(word), out);
-        } else if word.starts_with('(') && closes_at_end(word) {
-            for _ in 0..1 + self.rng.below(4) {
-                self.choose(&inner(word), out);
-            }
-        } else if let Some(kind) = word.strip_prefix('$').filter(|kind| kind.len() == 1) {
-            let value = if self.rng.below(60) == 0 && kind != "r" {
-                HOSTILE[self.rng.below_usize(HOSTILE.len())].as_bytes().to_vec()
-            } else {
-                self.atom(kind.as_bytes()[0])
-            };
-            out.push(value);
-        } else {
-            out.push(word.as_bytes().to_vec());
-        }
-    }
-
-    fn choose(&mut self, alternatives: &str, out: &mut Vec<Vec<u8>>) {
-        let choices = parted(alternatives, b'|');
-        let choice = choices[self.rng.below_usize(choices.len())];
-        for word in parted(choice, b'_') {
-            self.expand(word, out);
         }
     }
 
@@ -199,16 +213,12 @@ impl Generator {
     }
 
     fn atom(&mut self, kind: u8) -> Vec<u8> {
-        // One key in eight is of another type.
-        const TYPES: &[u8] = b"sshltzqg";
-        const WIDTHS: &[&str] = &["u8", "i8", "u1", "i64", "u63", "i5", "u16", "u64", "i65", "x"];
         match kind {
-            b's' | b'h' | b'l' | b't' | b'z' | b'q' | b'g' | b'k' => {
-                let kind = match kind == b'k' || self.rng.below(8) == 0 {
-                    true => TYPES[self.rng.below_usize(TYPES.len())],
-                    false => kind,
-                };
-                format!("{}{}", char::from(kind), self.rng.below(6)).into_bytes()
+            b's' | b'h' | b'l' | b't' | b'z' | b'k' | b'q' | b'g' | b'G' | b'X' | b'L' | b'C'
+            | b'j' | b'J' | b'Q' => self.key(kind),
+            b'u' => format!("ch{}", self.rng.below(4)).into_bytes(),
+            b'a' => {
+                [&b"ch*"[..], b"ch1", b"*2", b"c[h]?", b"none*"][self.rng.below_usize(5)].to_vec()
             }
             b'v' => match self.rng.below(8) {
                 0 => vec![b'v'; self.rng.below_usize(100)],
@@ -217,60 +227,128 @@ impl Generator {
                 3 => vec![0xf0; self.rng.below_usize(40)],
                 _ => format!("value{}", self.rng.below(1000)).into_bytes(),
             },
-            b'i' => match self.rng.below(6) {
-                0 => (self.rng.next_u64() as i64).to_string().into_bytes(),
-                _ => self.number(-200, 70_000).to_string().into_bytes(),
-            },
-            b'f' => match self.rng.below(4) {
-                0 => format!("{}", self.rng.unit_f64() * 1e6).into_bytes(),
-                1 => format!("{}e{}", self.number(-99, 99), self.number(-20, 20)).into_bytes(),
-                _ => format!("{}.{}", self.number(-99, 99), self.rng.below(100)).into_bytes(),
-            },
             b'e' => match self.rng.below(20) {
                 0 => vec![b'm'; 60 + self.rng.below_usize(10)],
                 1 => self.number(0, 300).to_string().into_bytes(),
                 2 => format!("m{}", self.rng.below(2000)).into_bytes(),
                 _ => format!("m{}", self.rng.below(12)).into_bytes(),
             },
-            b'n' => self.number(0, 12).to_string().into_bytes(),
-            b'x' => self.number(-12, 12).to_string().into_bytes(),
-            b'r' => self.number(-9, 9).to_string().into_bytes(),
-            b'o' => self.number(0, 700).to_string().into_bytes(),
-            b'S' => self.number(7_200, 99_999).to_string().into_bytes(),
-            b'P' => self.number(7_200_000, 99_999_999).to_string().into_bytes(),
-            b'T' => match self.rng.below(5) {
-                0 => b"1000000".to_vec(),
-                _ => self.number(4_000_000_000, 4_000_009_999).to_string().into_bytes(),
-            },
-            b'M' => match self.rng.below(5) {
-                0 => b"1000000".to_vec(),
-                _ => self.number(4_000_000_000_000, 4_000_009_999_999).to_string().into_bytes(),
-            },
-            b'm' => match self.rng.below(12) {
-                0 => b"inf".to_vec(),
-                1 => b"-inf".to_vec(),
-                2 => format!("{}", self.rng.unit_f64()).into_bytes(),
-                _ => self.number(-9, 9).to_string().into_bytes(),
-            },
-            b'b' => match self.rng.below(8) {
-                0 => b"-inf".to_vec(),
-                1 => b"+inf".to_vec(),
-                2 | 3 => format!("({}", self.number(-9, 9)).into_bytes(),
-                _ => self.number(-9, 9).to_string().into_bytes(),
-            },
+            b'E' => format!("e{}", self.rng.below(1_000_000)).into_bytes(),
+            b'w' => {
+                const WIDTHS: &[&str] =
+                    &["u8", "i8", "u1", "i64", "u63", "i5", "u16", "u64", "i65", "x", "i0", "u0"];
+                WIDTHS[self.rng.below_usize(WIDTHS.len())].as_bytes().to_vec()
+            }
+            b'p' => [&b"*"[..], b"s*", b"?1", b"[lh]?", b"m*", b"*[^1]", b"\\"]
+                [self.rng.below_usize(7)]
+            .to_vec(),
             b'y' => match self.rng.below(6) {
                 0 => b"-".to_vec(),
                 1 => b"+".to_vec(),
                 2 => format!("(m{}", self.rng.below(12)).into_bytes(),
                 _ => format!("[m{}", self.rng.below(12)).into_bytes(),
             },
-            b'w' => WIDTHS[self.rng.below_usize(WIDTHS.len())].as_bytes().to_vec(),
-            b'c' => format!("{}.{}", self.number(-86, 86), self.rng.below(10_000)).into_bytes(),
-            b'd' => self.number(0, 9_000).to_string().into_bytes(),
-            _ => [&b"*"[..], b"s*", b"?1", b"[lh]?", b"m*", b"*[^1]", b"\\"]
-                [self.rng.below_usize(7)]
-            .to_vec(),
+            other => self.numeric(other),
         }
+    }
+
+    /// Names of keys; one in eight is meant for another type.
+    fn key(&mut self, kind: u8) -> Vec<u8> {
+        const TYPES: &[u8] = b"sshltz";
+        let (letter, number) = match kind {
+            b'G' => (b'g', self.rng.below(6)),
+            b'X' => (b'x', self.rng.below(6)),
+            b'J' => (b'j', self.rng.below(6)),
+            b'Q' => (b'q', self.rng.below(6)),
+            b'q' | b'g' | b'L' | b'j' if self.rng.below(12) == 0 => (b'w', self.rng.below(2)),
+            b'L' => (b'x', self.rng.below(6)),
+            b'C' => (b'c', self.rng.below(6)),
+            b'q' | b'g' | b'j' => (kind, self.rng.below(6)),
+            _ if kind == b'k' || self.rng.below(8) == 0 => {
+                (TYPES[self.rng.below_usize(TYPES.len())], self.rng.below(6))
+            }
+            _ => (kind, self.rng.below(6)),
+        };
+        format!("{}{number}", char::from(letter)).into_bytes()
+    }
+
+    fn numeric(&mut self, kind: u8) -> Vec<u8> {
+        let number = match kind {
+            b'i' => match self.rng.below(6) {
+                0 => self.rng.next_u64().cast_signed(),
+                _ => self.number(-200, 70_000),
+            },
+            b'n' => self.number(0, 12),
+            b'x' => self.number(-12, 12),
+            b'r' => self.number(-9, 9),
+            b'o' => self.number(0, 700),
+            b'd' => self.number(0, 9_000),
+            b'S' => self.number(7_200, 99_999),
+            b'P' => self.number(7_200_000, 99_999_999),
+            b'T' => self.number(4_000_000_000, 4_000_009_999),
+            b'M' => self.number(4_000_000_000_000, 4_000_009_999_999),
+            // What deletes at once when it is past.
+            b'U' | b'V' if self.rng.below(5) == 0 => 1_000_000,
+            b'U' => return self.numeric(b'T'),
+            b'V' => return self.numeric(b'M'),
+            _ => return self.float(kind),
+        };
+        number.to_string().into_bytes()
+    }
+
+    fn float(&mut self, kind: u8) -> Vec<u8> {
+        match (kind, self.rng.below(12)) {
+            (b'c', _) => format!("{}.{}", self.number(-86, 86), self.rng.below(10_000)),
+            (b'f', 0..3) => format!("{}", self.rng.unit_f64() * 1e6),
+            (b'f', 3..6) => format!("{}e{}", self.number(-99, 99), self.number(-20, 20)),
+            (b'f', _) => format!("{}.{}", self.number(-99, 99), self.rng.below(100)),
+            (b'm', 0) => "inf".to_owned(),
+            (b'm', 1) | (b'b', 0) => "-inf".to_owned(),
+            (b'm', 2) => format!("{}", self.rng.unit_f64()),
+            (b'b', 1) => "+inf".to_owned(),
+            (b'b', 2..5) => format!("({}", self.number(-9, 9)),
+            _ => self.number(-9, 9).to_string(),
+        }
+        .into_bytes()
+    }
+}
+
+fn options(nodes: &[Node], tell: &mut impl FnMut(&str)) {
+    for node in nodes {
+        match node {
+            Node::Word(word) => {
+                let plain = word.len() > 1 && word.iter().all(u8::is_ascii_uppercase);
+                if let (true, Ok(word)) = (plain, std::str::from_utf8(word)) {
+                    tell(word);
+                }
+            }
+            Node::Atom(_) | Node::Hashed(_) => {}
+            Node::Maybe(choices) | Node::OneOf(choices) => {
+                choices.iter().for_each(|choice| options(choice, tell));
+            }
+            Node::Repeated(nodes) => options(nodes, tell),
+        }
+    }
+}
+
+fn template(text: &str) -> Template {
+    let commands = text.split(" ; ");
+    Template {
+        commands: commands.map(|text| parted(text, b' ').into_iter().map(node).collect()).collect(),
+    }
+}
+
+fn node(word: &str) -> Node {
+    let inner = || &word[1..word.len() - 1];
+    let words = |text: &str| parted(text, b'_').into_iter().map(node).collect::<Vec<_>>();
+    let choices = || parted(inner(), b'|').into_iter().map(words).collect();
+    match (word.as_bytes(), closes_at_end(word)) {
+        ([b'[', ..], true) => Node::Maybe(choices()),
+        ([b'<', ..], true) => Node::OneOf(choices()),
+        ([b'(', ..], true) => Node::Repeated(words(inner())),
+        ([b'$', kind], _) => Node::Atom(*kind),
+        ([b'#', b'$', kind], _) => Node::Hashed(*kind),
+        (word, _) => Node::Word(word.to_vec()),
     }
 }
 
