@@ -117,6 +117,7 @@ pub fn run(args: &[String]) -> Result<Outcome> {
         ours: Server::start_with(&options.subject, &own)?,
         oracle: Server::start_with("redis-server", tiny)?,
     };
+    println!("Larder on port {}, redis-server on {}", servers.ours.port, servers.oracle.port);
     let required = coverage::required(&servers.oracle)?;
     let mut search = Search {
         servers: &servers,

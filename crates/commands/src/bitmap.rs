@@ -242,7 +242,11 @@ fn bitpos(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         return Ok(Outcome::Done);
     };
     let bytes = text.as_bytes(&mut room);
-    let (from, to) = bit_range(bytes.len(), start, end, bits);
+    // Unlike BITCOUNT, it moves an end before the first byte to the first byte.
+    let total = bytes.len().saturating_mul(if bits { 8 } else { 1 });
+    let total = i64::try_from(total).unwrap_or(i64::MAX);
+    let place = |at: i64| if at < 0 { at.saturating_add(total).max(0) } else { at };
+    let (from, to) = bit_range(bytes.len(), place(start), place(end), bits);
     let found = find_bit(bytes, wanted, from, to);
     let answer = match found {
         Some(bit) => i64::try_from(bit).unwrap_or(i64::MAX),
@@ -291,7 +295,7 @@ fn bitop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
             ctx.keys.signal(target, EventClass::Generic, "del");
         }
     } else {
-        ctx.keys.set_string(target, &result, Deadline::None);
+        ctx.keys.set_raw(target, &result, Deadline::None);
         ctx.keys.signal(target, EventClass::String, "set");
     }
     ctx.reply.count(result.len());

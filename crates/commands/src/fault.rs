@@ -6,7 +6,7 @@ use larder_store::WrongType;
 
 /// An error reply, its code word included; the reply writer keeps line breaks out of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault(Cow<'static, str>);
+pub struct Fault(Cow<'static, [u8]>);
 
 impl Fault {
     /// Options that do not fit together, or are unknown.
@@ -29,11 +29,16 @@ impl Fault {
 
     /// A fixed text.
     pub const fn text(text: &'static str) -> Fault {
-        Fault(Cow::Borrowed(text))
+        Fault(Cow::Borrowed(text.as_bytes()))
     }
 
     /// A composed text.
     pub fn new(text: String) -> Fault {
+        Fault(Cow::Owned(text.into_bytes()))
+    }
+
+    /// A text that quotes bytes of any kind.
+    pub fn quoting(text: Vec<u8>) -> Fault {
         Fault(Cow::Owned(text))
     }
 
@@ -48,7 +53,7 @@ impl Fault {
     }
 
     /// The text.
-    pub fn as_str(&self) -> &str {
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }

@@ -368,13 +368,8 @@ fn randomkey(ctx: &mut Context<'_>, _: Args<'_>) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
-/// A cursor of the SCAN family.
-pub(crate) fn cursor(text: &[u8]) -> Result<u64, Fault> {
-    larder_base::number::parse_u64(text).ok_or(Fault::text("ERR invalid cursor"))
-}
-
 fn scan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let cursor = cursor(args.at(1))?;
+    let cursor = crate::support::cursor(args.at(1))?;
     let (mut pattern, mut wanted, mut count) = (None, None, 10usize);
     let mut at = 2;
     while at < args.len() {

@@ -151,11 +151,18 @@ fn geopos(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     Ok(Outcome::Done)
 }
 
+/// Where a search says that its centre is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Member,
+    Place,
+}
+
 /// What is searched for.
 #[derive(Default)]
 struct Query<'a> {
     center: Option<(f64, f64)>,
-    member: Option<&'a [u8]>,
+    origin: Option<Origin>,
     shape: Option<Shape>,
     scale: f64,
     coordinates: bool,
@@ -178,9 +185,21 @@ impl<'a> Query<'a> {
         Ok(())
     }
 
+    /// Searches around a member's place, unless there is nothing to search in.
+    fn around(&mut self, sorted: Option<&SortedSet>, member: &[u8]) -> Result<(), Fault> {
+        let place = |sorted: &SortedSet| sorted.score(member).map(place_of);
+        if let Some(sorted) = sorted {
+            let center = place(sorted);
+            self.center =
+                Some(center.ok_or(Fault::text("ERR could not decode requested zset member"))?);
+        }
+        Ok(())
+    }
+
     /// Options from a position on; `search` = those of GEOSEARCH, else those of GEORADIUS.
     fn options(
         &mut self,
+        sorted: Option<&SortedSet>,
         args: Args<'a>,
         mut at: usize,
         search: bool,
@@ -205,11 +224,13 @@ impl<'a> Query<'a> {
                     at += 1;
                 }
                 b"STOREDIST" if search && store => self.store = Some((args.at(1), true)),
-                b"FROMMEMBER" if search && left > 1 && self.center.is_none() => {
-                    self.member = args.get(at + 1);
+                b"FROMMEMBER" if search && left > 1 && self.origin != Some(Origin::Place) => {
+                    self.origin = Some(Origin::Member);
+                    self.around(sorted, args.at(at + 1))?;
                     at += 1;
                 }
-                b"FROMLONLAT" if search && left > 2 && self.member.is_none() => {
+                b"FROMLONLAT" if search && left > 2 && self.origin != Some(Origin::Member) => {
+                    self.origin = Some(Origin::Place);
                     self.center = Some(lon_lat(args, at + 1)?);
                     at += 2;
                 }
@@ -233,6 +254,27 @@ impl<'a> Query<'a> {
             }
             at += 1;
         }
+        Ok(())
+    }
+
+    /// What is missing or does not fit together, in the order in which Redis looks for it.
+    fn check(&self, name: &str, search: bool) -> Result<(), Fault> {
+        let missing = |what| {
+            let text = format!("ERR exactly one of {what} can be specified for {name}");
+            Err(Fault::new(text))
+        };
+        if self.store.is_some() && (self.coordinates || self.distances || self.hashes) {
+            let name = if search { "GEOSEARCHSTORE" } else { "STORE option in GEORADIUS" };
+            return Err(Fault::new(format!(
+                "ERR {name} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
+            )));
+        }
+        if search && self.origin.is_none() {
+            return missing("FROMMEMBER or FROMLONLAT");
+        }
+        if search && self.shape.is_none() {
+            return missing("BYRADIUS and BYBOX");
+        }
         if self.any && self.count == 0 {
             return Err(Fault::text("ERR the ANY argument requires COUNT argument"));
         }
@@ -240,16 +282,11 @@ impl<'a> Query<'a> {
     }
 
     /// The places within, in the order wanted.
-    fn find(&self, ctx: &mut Context<'_>, key: &[u8]) -> Result<Vec<Found>, Fault> {
+    fn find(&self, sorted: Option<&SortedSet>) -> Vec<Found> {
         let mut found = Vec::new();
-        let (Some(sorted), Some(shape)) = (ctx.keys.read::<SortedSet>(key)?, self.shape) else {
-            return Ok(found);
+        let (Some(sorted), Some(shape), Some(center)) = (sorted, self.shape, self.center) else {
+            return found;
         };
-        let center = match self.member {
-            Some(member) => sorted.score(member).map(place_of),
-            None => self.center,
-        };
-        let center = center.ok_or(Fault::text("ERR could not decode requested zset member"))?;
         let enough = if self.any { self.count } else { usize::MAX };
         for part in shape.stretches(center) {
             let ranks = sorted.score_range(Bound::Included(part.start), Bound::Excluded(part.end));
@@ -272,34 +309,23 @@ impl<'a> Query<'a> {
         if self.count > 0 {
             found.truncate(self.count);
         }
-        Ok(found)
+        found
     }
 
-    fn run(self, ctx: &mut Context<'_>, key: &[u8], event: &'static str) -> Result<Outcome, Fault> {
-        if self.store.is_some() && (self.coordinates || self.distances || self.hashes) {
-            let name = if event == "georadiusstore" {
-                "STORE option in GEORADIUS"
-            } else {
-                "GEOSEARCHSTORE"
-            };
-            return Err(Fault::new(format!(
-                "ERR {name} is not compatible with WITHDIST, WITHHASH and WITHCOORD options"
-            )));
-        }
-        let found = self.find(ctx, key)?;
+    fn answer(self, ctx: &mut Context<'_>, found: &[Found], event: &'static str) -> Outcome {
         if let Some((target, by_distance)) = self.store {
             let mut result = SortedSet::new();
-            for place in &found {
+            for place in found {
                 let score = if by_distance { place.far } else { place.score };
                 result.insert(&place.member, score, &ctx.settings.thresholds);
             }
             ranges::store(ctx, target, result, event);
-            return Ok(Outcome::Done);
+            return Outcome::Done;
         }
         let extra =
             [self.coordinates, self.distances, self.hashes].iter().filter(|on| **on).count();
         ctx.reply.array(found.len());
-        for place in &found {
+        for place in found {
             if extra > 0 {
                 ctx.reply.array(extra + 1);
             }
@@ -314,7 +340,7 @@ impl<'a> Query<'a> {
                 coordinates(ctx, place_of(place.score));
             }
         }
-        Ok(Outcome::Done)
+        Outcome::Done
     }
 }
 
@@ -326,17 +352,27 @@ struct Found {
 }
 
 fn by_point(ctx: &mut Context<'_>, args: Args<'_>, store: bool) -> Result<Outcome, Fault> {
+    let sorted = ctx.keys.read::<SortedSet>(args.at(1))?;
     let mut query = Query { center: Some(lon_lat(args, 2)?), ..Query::default() };
     query.circle(args, 4)?;
-    query.options(args, 6, false, store)?;
-    query.run(ctx, args.at(1), "georadiusstore")
+    query.options(sorted, args, 6, false, store)?;
+    query.check("georadius", false)?;
+    let found = query.find(sorted);
+    Ok(query.answer(ctx, &found, "georadiusstore"))
 }
 
 fn by_member(ctx: &mut Context<'_>, args: Args<'_>, store: bool) -> Result<Outcome, Fault> {
-    let mut query = Query { member: args.get(2), ..Query::default() };
-    query.circle(args, 3)?;
-    query.options(args, 5, false, store)?;
-    query.run(ctx, args.at(1), "georadiusstore")
+    let sorted = ctx.keys.read::<SortedSet>(args.at(1))?;
+    let mut query = Query::default();
+    // Without a key Redis does not look at the radius.
+    if sorted.is_some() {
+        query.around(sorted, args.at(2))?;
+        query.circle(args, 3)?;
+    }
+    query.options(sorted, args, 5, false, store)?;
+    query.check("georadiusbymember", false)?;
+    let found = query.find(sorted);
+    Ok(query.answer(ctx, &found, "georadiusstore"))
 }
 
 fn georadius(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
@@ -356,20 +392,14 @@ fn georadiusbymember_ro(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome
 }
 
 fn search(ctx: &mut Context<'_>, args: Args<'_>, store: bool) -> Result<Outcome, Fault> {
-    let name = if store { "geosearchstore" } else { "geosearch" };
+    let name = String::from_utf8_lossy(args.at(0));
+    let source = if store { 2 } else { 1 };
+    let sorted = ctx.keys.read::<SortedSet>(args.at(source))?;
     let mut query = Query { store: store.then_some((args.at(1), false)), ..Query::default() };
-    query.options(args, if store { 3 } else { 2 }, true, store)?;
-    if query.member.is_none() && query.center.is_none() {
-        return Err(Fault::new(format!(
-            "ERR exactly one of FROMMEMBER or FROMLONLAT can be specified for {name}"
-        )));
-    }
-    if query.shape.is_none() {
-        return Err(Fault::new(format!(
-            "ERR exactly one of BYRADIUS and BYBOX can be specified for {name}"
-        )));
-    }
-    query.run(ctx, args.at(if store { 2 } else { 1 }), "geosearchstore")
+    query.options(sorted, args, source + 1, true, store)?;
+    query.check(&name, true)?;
+    let found = query.find(sorted);
+    Ok(query.answer(ctx, &found, "geosearchstore"))
 }
 
 fn geosearch(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {

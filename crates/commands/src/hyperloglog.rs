@@ -415,10 +415,6 @@ fn pfadd(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         if created {
             *text = header(SPARSE);
             push_run(text, REGISTERS, 0);
-            // Nothing was seen yet, and that is known.
-            if let Some(count) = text.get_mut(8..HEADER) {
-                count.fill(0);
-            }
         }
         add(text, args.from(2), sparse_max)
     })??;

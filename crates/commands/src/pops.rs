@@ -137,8 +137,8 @@ pub(crate) fn blocking_pop_many<T: Ends>(
     ctx: &mut Context<'_>,
     args: Args<'_>,
 ) -> Result<Outcome, Fault> {
-    let timeout_ms = timeout(args, 1)?;
     let (keys, end, count) = parse::<T>(args, 2)?;
+    let timeout_ms = timeout(args, 1)?;
     if take_first::<T>(ctx, args.span(keys.start, keys.len()), end, Some(count))? {
         return Ok(Outcome::Done);
     }

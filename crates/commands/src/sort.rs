@@ -144,7 +144,7 @@ fn elements(
             .map_or_else(Vec::new, |set| set.iter().map(|(member, _)| member.to_vec()).collect()),
         Some(_) => return Err(Fault::WRONG_TYPE),
     };
-    if backwards && kind == Some(Kind::SortedSet) {
+    if backwards && kind != Some(Kind::Set) {
         all.reverse();
     }
     Ok((all, kind))

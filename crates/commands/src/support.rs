@@ -128,6 +128,23 @@ pub(crate) fn bulk(reply: &mut Reply<'_>, text: Text<'_>) {
     }
 }
 
+/// A cursor of the SCAN family, as `strtoul` reads it: a sign is taken, and nothing at all is 0.
+pub(crate) fn cursor(text: &[u8]) -> Result<u64, Fault> {
+    let (negative, digits) = match text {
+        [b'-', rest @ ..] => (true, rest),
+        [b'+', rest @ ..] => (false, rest),
+        rest => (false, rest),
+    };
+    let step = |sum: u64, digit: &u8| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        sum.checked_mul(10)?.checked_add(digit)
+    };
+    let empty = digits.is_empty() && !text.is_empty();
+    let value = digits.iter().try_fold(0, step).filter(|_| !empty);
+    let value = value.ok_or(Fault::text("ERR invalid cursor"))?;
+    Ok(if negative { value.wrapping_neg() } else { value })
+}
+
 /// Options of SCAN within one key.
 pub(crate) struct ScanOptions<'a> {
     /// Where to go on.
@@ -143,7 +160,7 @@ pub(crate) struct ScanOptions<'a> {
 impl<'a> ScanOptions<'a> {
     /// Reads the cursor: Redis refuses a bad one before it looks at the key, and all else after.
     pub fn cursor(args: Args<'_>) -> Result<u64, Fault> {
-        number::parse_u64(args.at(2)).ok_or(Fault::text("ERR invalid cursor"))
+        cursor(args.at(2))
     }
 
     /// Reads `cursor [MATCH pattern] [COUNT count]` from position 2 on, and the word that leaves values out,

@@ -100,7 +100,9 @@ impl Bench {
         match result {
             Ok(Outcome::Done) => out,
             Ok(Outcome::Wait(_)) => b"(waits)".to_vec(),
-            Err(fault) => format!("-{}\r\n", fault.as_str()).into_bytes(),
+            Err(fault) => {
+                format!("-{}\r\n", String::from_utf8_lossy(fault.as_bytes())).into_bytes()
+            }
         }
     }
 

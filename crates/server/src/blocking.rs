@@ -242,7 +242,7 @@ impl Server {
             Ok(Outcome::Done) => {}
             Err(fault) => {
                 context.reply.truncate(0);
-                context.reply.error(fault.as_str());
+                context.reply.error_bytes(fault.as_bytes());
             }
         }
         dispatch::settle(self, &mut context.keys, 0, ready);

@@ -137,13 +137,16 @@ impl Turn<'_> {
             return Err(unknown_command(args));
         };
         let flags = entry.command.flags;
-        if !entry.command.fits(args.len()) {
-            return Err(Fault::arity(entry.command.name));
+        let sub = entry.command.subcommand(args).map(|(_, sub)| sub);
+        let name = || match sub {
+            Some(sub) => format!("{}|{}", entry.command.name, sub.name),
+            None => entry.command.name.to_owned(),
+        };
+        if !entry.command.subcommands.is_empty() && sub.is_none() && args.len() > 1 {
+            return Err(unknown_subcommand(args));
         }
-        if let Some(sub) = entry.command.subcommands.iter().find(|sub| args.is(1, sub.name))
-            && !sub.fits(args.len())
-        {
-            return Err(Fault::arity(&format!("{}|{}", entry.command.name, sub.name)));
+        if !entry.command.fits(args.len()) || sub.is_some_and(|sub| !sub.fits(args.len())) {
+            return Err(Fault::arity(&name()));
         }
         if !client.authenticated && !flags.has(Flags::NO_AUTH) {
             return Err(NO_AUTH);
@@ -154,7 +157,7 @@ impl Turn<'_> {
         {
             return Err(Fault::new(format!(
                 "ERR Can't execute '{}': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / RESET are allowed in this context",
-                entry.command.name
+                name()
             )));
         }
         let queued = entry.control.is_some()
@@ -201,7 +204,7 @@ impl Turn<'_> {
         {
             stats.rejected += 1;
         }
-        let ends = client.multi.is_some() && entry.is_some_and(|e| e.command.name == "exec");
+        let ends = entry.is_some_and(|entry| entry.command.name == "exec");
         let aborted;
         let fault = if ends {
             // What cannot begin now will not begin later: the transaction is over.
@@ -211,13 +214,13 @@ impl Turn<'_> {
             fault
         };
         self.stats.errors += 1;
-        self.server.count_error(fault.as_str());
+        self.server.count_error(&String::from_utf8_lossy(fault.as_bytes()));
         if let Some(multi) = &mut client.multi {
             multi.broken = true;
         }
         let wanted = takes_reply(client);
         let start = client.out.len();
-        Reply::new(&mut client.out, client.version).error(fault.as_str());
+        Reply::new(&mut client.out, client.version).error_bytes(fault.as_bytes());
         if !wanted {
             client.out.truncate(start);
         }
@@ -249,7 +252,7 @@ impl Turn<'_> {
                 match result {
                     Some(Err(fault)) => {
                         client.out.truncate(start);
-                        Reply::new(&mut client.out, client.version).error(fault.as_str());
+                        Reply::new(&mut client.out, client.version).error_bytes(fault.as_bytes());
                         true
                     }
                     _ => false,
@@ -365,7 +368,7 @@ impl Turn<'_> {
             }
             Err(fault) => {
                 context.reply.truncate(start);
-                context.reply.error(fault.as_str());
+                context.reply.error_bytes(fault.as_bytes());
                 Err(())
             }
         };
@@ -521,19 +524,29 @@ fn is_web_request(args: Args<'_>) -> bool {
 }
 
 fn unknown_command(args: Args<'_>) -> Fault {
-    let cut = |bytes: &[u8], room: usize| {
-        String::from_utf8_lossy(bytes.get(..room).unwrap_or(bytes)).into_owned()
-    };
-    let mut echoed = String::new();
+    let mut echoed = Vec::new();
     for arg in args.from(1) {
         if echoed.len() >= limits::ERROR_ECHO_BYTES_MAX {
             break;
         }
         let room = limits::ERROR_ECHO_BYTES_MAX - echoed.len();
-        echoed.push_str(&format!("'{}' ", cut(arg, room)));
+        echoed.extend_from_slice(&[b"'", cut(arg, room), b"' "].concat());
     }
     let name = cut(args.at(0), limits::ERROR_ECHO_BYTES_MAX);
-    Fault::new(format!("ERR unknown command '{name}', with args beginning with: {echoed}"))
+    let parts = [b"ERR unknown command '", name, b"', with args beginning with: ", &echoed];
+    Fault::quoting(parts.concat())
+}
+
+fn unknown_subcommand(args: Args<'_>) -> Fault {
+    let name = args.at(0).to_ascii_uppercase();
+    let sub = cut(args.at(1), limits::ERROR_ECHO_BYTES_MAX);
+    Fault::quoting([b"ERR unknown subcommand '", sub, b"'. Try ", &name, b" HELP."].concat())
+}
+
+/// As many bytes as an error may quote; a zero byte ends a text, as it does for C.
+fn cut(bytes: &[u8], room: usize) -> &[u8] {
+    let bytes = bytes.get(..room).unwrap_or(bytes);
+    bytes.split(|byte| *byte == 0).next().unwrap_or(bytes)
 }
 
 /// Whether the server is to end.

@@ -94,9 +94,9 @@ pub fn queue(client: &mut Client, args: Args<'_>, needs_memory: bool) {
 pub fn abort(server: &Server, client: &mut Client, fault: &Fault) -> Fault {
     client.multi = None;
     forget_watches(server, client);
-    let reason = fault.as_str();
-    let reason = reason.strip_prefix("ERR ").unwrap_or(reason);
-    Fault::new(format!("EXECABORT Transaction discarded because of: {reason}"))
+    let text = fault.as_bytes();
+    let reason = text.strip_prefix(b"ERR ").unwrap_or(text);
+    Fault::quoting([b"EXECABORT Transaction discarded because of: ", reason].concat())
 }
 
 /// Whether this EXEC has a command that must run in the exclusive section.
@@ -334,7 +334,7 @@ fn run_queued(
         Ok(Outcome::Wait(_)) => context.reply.null_array(),
         Err(fault) => {
             context.reply.truncate(start);
-            context.reply.error(fault.as_str());
+            context.reply.error_bytes(fault.as_bytes());
             failed = true;
         }
     }
@@ -394,7 +394,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     entry.control.map(|control| crate::control::run(session, control, args))
                 {
                     session.client.out.truncate(start);
-                    session.reply().error(fault.as_str());
+                    session.reply().error_bytes(fault.as_bytes());
                     failed = true;
                 }
             }

@@ -49,12 +49,12 @@ pub const GROUPS: &[Group] = &[
         "EXPIREAT $k $U [NX|XX|GT|LT]", "PEXPIREAT $k $V [NX|XX|GT|LT]", "EXPIRE $k $i <NX|XX|GT|LT> <NX|XX|GT|LT>", "TTL $k", "PTTL $k", "EXPIRETIME $k", "PEXPIRETIME $k", "PERSIST $k",
         "RENAME $k $k", "RENAMENX $k $k", "COPY $k $k [DB_<0|1|99|x>] [REPLACE]", "MOVE $k <1|0|99|x>", "KEYS $p", "DBSIZE", "RANDOMKEY",
         "OBJECT ENCODING $k", "OBJECT ENCODING $k", "OBJECT FREQ $k", "DEL i0 ; RPUSH i0 $e ; OBJECT IDLETIME i0 ; OBJECT REFCOUNT i0 ; OBJECT FREQ i0", "OBJECT HELP",
-        "SCAN 0 COUNT 100000 [MATCH_$p] [TYPE_<string|list|hash|zset|set|what>]", "SCAN <x|-1|18446744073709551616> [COUNT_$x]", "WAIT 0 <0|1|-1|x>", "WAIT <1|x> 1",
+        "SCAN 0 COUNT 100000 [MATCH_$p] [TYPE_<string|list|hash|zset|set|what>]", "SCAN <x|18446744073709551616|-18446744073709551616> [COUNT_$x]", "SCAN -1 COUNT <0|-1|x>", "WAIT 0 <0|1|-1|x>", "WAIT <1|x> 1",
         "SORT <$l|$t|$z> [LIMIT_$x_$x] [GET_<#|s*|h*->f1>] [ASC|DESC] [ALPHA] [STORE_$l]", "SORT $j [BY_<s*|h*->m1|m*>] [LIMIT_$x_$x] [GET_<#|s*|h*->f1>] [ASC|DESC] [ALPHA]",
         "SORT $l BY nosort [GET_<#|s*|h*->f1>] [ASC|DESC] [ALPHA]", "SORT_RO <$j|$l|$t|$z> [BY_<s*|h*->m1>] [LIMIT_$x_$x] [GET_<#|s*>] [ASC|DESC] [ALPHA]",
         "DEL i0 ; RPUSH i0 ($i) ($i) ; SORT i0 [BY_nosort] [LIMIT_$x_$x] [ASC|DESC] ; SORT i0 BY nosort [ALPHA] [DESC] [STORE_l0]",
         "DEL $J", "RPUSH $j ($i)", "RPUSH $j ($m)", "SADD $j ($i)", "SORT $j [DESC]", "MSET s1 $i s2 $m s3 $v s4 $i",
-        "SWAPDB 0 1", "SELECT <0|1>",
+        "SELECT <0|1>",
     ]),
     // Hashes.
     plain(16, &[
@@ -103,7 +103,7 @@ pub const GROUPS: &[Group] = &[
         "BITFIELD $s ([OVERFLOW_<WRAP|SAT|FAIL>]_<GET_$w_$o|SET_$w_$o_$i|INCRBY_$w_$o_$i|SET_$w_#$n_$i>)", "BITFIELD_RO $s GET $w $o", "BITFIELD_RO $s <SET|INCRBY> $w $o $i",
     ]),
     // HyperLogLogs.
-    plain(4, &["PFADD $q ($e)", "PFADD $q", "PFADD $q ($E) ($E) ($E)", "PFCOUNT ($q)", "PFMERGE $q ($q)", "GETRANGE $q 0 7", "STRLEN $q", "DEL $Q"]),
+    plain(4, &["PFADD $q ($e)", "PFADD $q", "PFADD $q ($E) ($E) ($E)", "PFCOUNT ($q)", "PFMERGE $q ($q)", "GET $q", "GETRANGE $q 0 15", "STRLEN $q", "DEL $Q"]),
     // Places.
     plain(8, &[
         "GEOADD $g [NX|XX] [CH] ($c_$c_$e)", "GEOADD $g ($c_$c_$e)", "ZREM $g $e", "DEL $G", "ZRANGE $g 0 -1 WITHSCORES",
@@ -124,7 +124,7 @@ pub const GROUPS: &[Group] = &[
     plain(5, &["MULTI ; MULTI ; <EXEC|DISCARD>", "EXEC", "DISCARD", "WATCH ($k)", "WATCH ($k)", "UNWATCH", "PING [$v]", "ECHO $v", "SELECT <0|99|x|->", "NOSUCH $v", "AUTH $v [$v]",
         "CLIENT GETNAME", "CLIENT SETNAME <n1|n2>", "CLIENT SETNAME $v", "CLIENT ID", "CLIENT INFO", "CLIENT LIST [TYPE_<normal|pubsub|what>]", "CLIENT NO-EVICT <on|off|x>", "CLIENT REPLY <ON|x>",
         "CLIENT GETREDIR", "CLIENT TRACKINGINFO", "CLIENT CACHING <YES|NO|x>", "CLIENT UNBLOCK <99999999|x> [TIMEOUT|ERROR|x]",
-        "CLIENT KILL <ID_99999999|ADDR_1.2.3.4:5|LADDR_1.2.3.4:5_SKIPME_<yes|no|x>|ID_x|TYPE_what|USER_nobody|1.2.3.4:5>", "CLIENT UNPAUSE", "CLIENT PAUSE 1 [ALL|WRITE|x]", "CLIENT PAUSE <x|-1>", "CLIENT HELP", "CLIENT NOSUCH",
+        "CLIENT KILL <ID_99999999|ADDR_1.2.3.4:5|LADDR_1.2.3.4:5_SKIPME_<yes|no|x>|ID_x|TYPE_what|USER_nobody|1.2.3.4:5>", "CLIENT UNPAUSE", "CLIENT PAUSE 1 [ALL|WRITE|x] ; CLIENT UNPAUSE", "CLIENT PAUSE <x|-1>", "CLIENT HELP", "CLIENT NOSUCH",
         "HELLO [2|3|4|x]", "HELLO <2|3> [SETNAME_<n1|$v>] [AUTH_<default|x>_$v]", "PUBLISH $u $v", "SPUBLISH $u $v",
         "PUBSUB CHANNELS [$p]", "PUBSUB NUMSUB [($u)]", "PUBSUB NUMPAT", "PUBSUB SHARDCHANNELS [$p]", "PUBSUB SHARDNUMSUB [($u)]", "PUBSUB HELP", "PUBSUB NOSUCH", "RESET",
     ]),

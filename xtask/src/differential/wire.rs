@@ -16,6 +16,7 @@ pub struct Wire {
     received: Vec<u8>,
     /// Bytes of `received` already handed out.
     taken: usize,
+    port: u16,
 }
 
 impl Wire {
@@ -24,7 +25,7 @@ impl Wire {
         let stream = TcpStream::connect(("127.0.0.1", server.port))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(wait))?;
-        Ok(Wire { stream, received: Vec::new(), taken: 0 })
+        Ok(Wire { stream, received: Vec::new(), taken: 0, port: server.port })
     }
 
     /// Forgets the replies handed out so far; their ranges mean nothing any more.
@@ -58,7 +59,7 @@ impl Wire {
 
     /// The next reply or push; an error if there will be none.
     pub fn frame(&mut self) -> Result<Range<usize>> {
-        self.next()?.context("the server closed the connection")
+        self.next()?.with_context(|| format!("port {} closed the connection", self.port))
     }
 
     /// The bytes of a reply handed out.

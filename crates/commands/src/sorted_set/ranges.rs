@@ -107,6 +107,8 @@ impl<'a> Query<'a> {
         store: bool,
     ) -> Result<Query<'a>, Fault> {
         let (mut by, mut reverse) = fixed.unwrap_or((By::Rank, false));
+        // What is said once, by the command's name or by an option, is not said again.
+        let (mut is_by_free, mut is_end_free) = (fixed.is_none(), fixed.is_none());
         let (mut limit, mut with_scores) = (None, false);
         let mut next = at + 2;
         while next < args.len() {
@@ -115,12 +117,12 @@ impl<'a> Query<'a> {
             } else if args.is(next, "LIMIT") && next + 2 < args.len() {
                 limit = Some((args.i64(next + 1)?, args.i64(next + 2)?));
                 next += 2;
-            } else if fixed.is_none() && args.is(next, "REV") {
-                reverse = true;
-            } else if fixed.is_none() && args.is(next, "BYLEX") {
-                by = By::Lex;
-            } else if fixed.is_none() && args.is(next, "BYSCORE") {
-                by = By::Score;
+            } else if is_end_free && args.is(next, "REV") {
+                (reverse, is_end_free) = (true, false);
+            } else if is_by_free && args.is(next, "BYLEX") {
+                (by, is_by_free) = (By::Lex, false);
+            } else if is_by_free && args.is(next, "BYSCORE") {
+                (by, is_by_free) = (By::Score, false);
             } else {
                 return Err(Fault::SYNTAX);
             }

@@ -628,7 +628,6 @@ fn reply_mode(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), F
 }
 
 fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let wanted = args.i64(2)?;
     let error = match (args.len(), args.is(3, "ERROR"), args.is(3, "TIMEOUT")) {
         (3, ..) | (4, _, true) => false,
         (4, true, _) => true,
@@ -636,6 +635,7 @@ fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
             return Err(Fault::text("ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR"));
         }
     };
+    let wanted = args.i64(2)?;
     let server = session.turn.server;
     let mut count = 0;
     if let Some(others) = &session.others {
