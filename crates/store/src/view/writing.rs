@@ -206,7 +206,6 @@ impl View<'_> {
         true
     }
 
-<<<<<<< HEAD
     /// Members of the collection at a key got deadlines: the sweep is to come in time for them.
     pub fn note_members(&mut self, key: &[u8]) {
         let Some(spot) = self.live(key) else { return };
@@ -218,12 +217,9 @@ impl View<'_> {
         }
     }
 
-    fn set_text(&mut self, key: &[u8], text: &[u8], deadline: Deadline, raw: bool) {
-=======
     /// Writes a text over whatever the key held, never as an integer; `raw`: OBJECT ENCODING says so,
     /// however short it is.
     pub fn set_text(&mut self, key: &[u8], text: &[u8], deadline: Deadline, raw: bool) {
->>>>>>> c76b1ca (Mend what the wider differential test found)
         let Some(spot) = self.live(key) else {
             let when = deadline_of_new(deadline);
             let record = if text.len() <= INLINE_TEXT_MAX {
