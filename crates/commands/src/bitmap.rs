@@ -295,7 +295,7 @@ fn bitop(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
             ctx.keys.signal(target, EventClass::Generic, "del");
         }
     } else {
-        ctx.keys.set_raw(target, &result, Deadline::None);
+        ctx.keys.set_text(target, &result, Deadline::None, true);
         ctx.keys.signal(target, EventClass::String, "set");
     }
     ctx.reply.count(result.len());

@@ -406,7 +406,7 @@ fn incrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
         return Err(Fault::text("ERR increment would produce NaN or Infinity"));
     }
     let text = sum.to_text();
-    ctx.keys.set_string(key, &text, Deadline::Keep);
+    ctx.keys.set_text(key, &text, Deadline::Keep, false);
     ctx.keys.signal(key, EventClass::String, "incrbyfloat");
     ctx.effects.instead(&[b"SET", key, &text, b"KEEPTTL"]);
     ctx.reply.bulk(&text);

@@ -80,11 +80,15 @@ fn canonical(words: &[Vec<u8>], value: &Value) -> String {
         ("HGETALL", Value::Map(items)) => {
             sorted(items.iter().map(|(k, v)| format!("{}={}", render(k), render(v))).collect())
         }
-        // A set has no order of its own, and a list of `nosort` is compared in order by `SORT i0`.
-        ("SORT" | "SORT_RO", Value::Array(items)) if has(b"nosort") && words[1] != b"i0" => pairs(
-            items,
-            words.iter().filter(|word| word.eq_ignore_ascii_case(b"GET")).count().max(1),
-        ),
+        // Weights that are equal texts, or none, leave the order open; `SORT i0 BY nosort` is of a list.
+        ("SORT" | "SORT_RO", Value::Array(items))
+            if has(b"BY") && has(b"ALPHA") && words[1] != b"i0" =>
+        {
+            pairs(
+                items,
+                words.iter().filter(|word| word.eq_ignore_ascii_case(b"GET")).count().max(1),
+            )
+        }
         // A whole iteration, since COUNT is larger than any key.
         ("SCAN" | "SSCAN" | "HSCAN" | "ZSCAN", Value::Array(items)) => match &items[..] {
             [cursor, Value::Array(items)] => {
@@ -100,6 +104,15 @@ fn canonical(words: &[Vec<u8>], value: &Value) -> String {
         }
         ("SRANDMEMBER" | "HRANDFIELD" | "ZRANDMEMBER" | "RANDOMKEY", Value::Bulk(_)) => {
             "one drawn".to_owned()
+        }
+        // From all subscriptions in any order.
+        (
+            "UNSUBSCRIBE" | "PUNSUBSCRIBE" | "SUNSUBSCRIBE",
+            Value::Array(items) | Value::Push(items),
+        ) if words.len() == 1 => {
+            let left = items.last().map(render).unwrap_or_default();
+            let none = items.get(1).is_some_and(|name| *name == Value::Null);
+            format!("{left} left{}", if none { ", nothing" } else { "" })
         }
         ("CLIENT|ID", Value::Integer(_)) => "an id".to_owned(),
         // Lines about the server itself, or in our own words: of the same kind.

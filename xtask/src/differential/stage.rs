@@ -14,7 +14,7 @@ use super::compare::{difference, shown};
 use super::coverage::Coverage;
 use super::event::{Event, Kind, Words, line};
 use super::waivers::Waivers;
-use super::wire::{Wire, elements, is_message};
+use super::wire::{Wire, elements, is_by_pattern, is_message};
 use crate::process::Server;
 
 /// Events in one write.
@@ -22,6 +22,8 @@ const BATCH: usize = 500;
 /// Length of a pause: longer than the short deadlines that the generator sets.
 const PAUSE: Duration = Duration::from_millis(4);
 const FENCE: &[u8] = b"~fence~";
+/// Pauses granted to a message that has not come yet.
+const LATE: usize = 5;
 
 /// The two servers.
 pub struct Servers {
@@ -57,6 +59,8 @@ struct Lane {
     queued: Option<Vec<Words>>,
     /// Messages may come.
     noisy: bool,
+    /// Those that came and were not compared yet.
+    messages: [Vec<Vec<u8>>; 2],
     /// A command that may be blocked, and its event.
     waiting: Option<(usize, Words)>,
 }
@@ -111,7 +115,14 @@ impl<'s> Stage<'s> {
             let reply = wire.bytes(&reply);
             *id = reply[1..reply.len() - 2].to_vec();
         }
-        Ok(Lane { wires, ids, queued: None, noisy: false, waiting: None })
+        Ok(Lane {
+            wires,
+            ids,
+            queued: None,
+            noisy: false,
+            messages: Default::default(),
+            waiting: None,
+        })
     }
 
     /// Plays events up to the first difference.
@@ -264,32 +275,72 @@ impl<'s> Stage<'s> {
     /// Reads as many replies as commands, with the messages between them.
     fn read(&mut self, lane: usize, at: usize, words: &[&Words]) -> Result<()> {
         let mut frames = [Vec::with_capacity(words.len()), Vec::new()];
-        for (wire, frames) in self.lanes[lane].wires.iter_mut().zip(&mut frames) {
-            let mut replies = 0;
-            while replies < words.len() {
-                let frame = wire.frame().with_context(|| {
-                    format!("as reply to {}", words.get(replies).map_or(String::new(), |w| line(w)))
-                })?;
-                replies += usize::from(!is_message(wire.bytes(&frame)));
-                frames.push(frame);
+        let Lane { wires, messages, .. } = &mut self.lanes[lane];
+        for ((wire, frames), messages) in wires.iter_mut().zip(&mut frames).zip(messages) {
+            while let Some(command) = words.get(frames.len()) {
+                let frame =
+                    wire.frame().with_context(|| format!("as reply to {}", line(command)))?;
+                match is_message(wire.bytes(&frame)) {
+                    true => messages.push(wire.bytes(&frame).to_vec()),
+                    false => frames.push(frame),
+                }
             }
         }
         self.compare(lane, at, words, &frames)
     }
 
-    /// Reads up to the fence or the connection's end.
+    /// Reads up to the fence or the connection's end; compares the messages that came since the last.
     fn fenced(&mut self, lane: usize, at: usize, words: &[&Words]) -> Result<()> {
         let mut frames = [Vec::new(), Vec::new()];
-        for (wire, frames) in self.lanes[lane].wires.iter_mut().zip(&mut frames) {
+        let Lane { wires, messages, .. } = &mut self.lanes[lane];
+        for ((wire, frames), messages) in wires.iter_mut().zip(&mut frames).zip(messages) {
             while let Some(frame) = wire.next()? {
                 let bytes = wire.bytes(&frame);
+                match is_message(bytes) {
+                    _ if bytes.windows(FENCE.len()).any(|part| part == FENCE) => break,
+                    true => messages.push(bytes.to_vec()),
+                    false => frames.push(frame),
+                }
+            }
+        }
+        self.compare(lane, at, words, &frames)?;
+        self.compare_messages(lane, at)
+    }
+
+    /// Whether a message comes before the reply that is written at the same time is left open, so they
+    /// are compared apart; so is the order in which the patterns of one client are met.
+    fn compare_messages(&mut self, lane: usize, at: usize) -> Result<()> {
+        for _ in 0..LATE {
+            let counts = self.lanes[lane].messages.each_ref().map(Vec::len);
+            let Some(late) = (0..2).find(|side| counts[*side] < counts[1 - *side]) else { break };
+            std::thread::sleep(PAUSE);
+            let Lane { wires, messages, .. } = &mut self.lanes[lane];
+            wires[late].send(&encoded(&[b"PING", FENCE]))?;
+            while let Some(frame) = wires[late].next()? {
+                let bytes = wires[late].bytes(&frame);
                 if bytes.windows(FENCE.len()).any(|part| part == FENCE) {
                     break;
                 }
-                frames.push(frame);
+                messages[late].push(bytes.to_vec());
             }
         }
-        self.compare(lane, at, words, &frames)
+        let [ours, oracle] = self.lanes[lane].messages.each_mut().map(std::mem::take).map(|all| {
+            let (mut patterns, others): (Vec<_>, Vec<_>) =
+                all.into_iter().partition(|message| is_by_pattern(message));
+            patterns.sort();
+            [others, patterns].concat()
+        });
+        self.coverage.compared += oracle.len();
+        let place = |side: &[Vec<u8>], at: usize| shown(&[], side.get(at).map_or(b"", |m| m));
+        if let Some(first) =
+            (0..ours.len().max(oracle.len())).find(|n| ours.get(*n) != oracle.get(*n))
+            && self.found.is_none()
+        {
+            let words = vec![b"MESSAGES".to_vec()];
+            let (ours, oracle) = (place(&ours, first), place(&oracle, first));
+            self.found = Some(Difference { at, words, ours, oracle });
+        }
+        Ok(())
     }
 
     fn compare(
@@ -322,9 +373,6 @@ impl<'s> Stage<'s> {
                 self.found = Some(Difference { at: event, words, ours, oracle });
                 return Ok(());
             }
-            if is_message(right) {
-                continue;
-            }
             number += 1;
             note(queued, words, right);
             if right != b"+QUEUED\r\n" {
@@ -340,7 +388,8 @@ fn group(events: &[Event]) -> usize {
     let first = &events[0];
     let most = match first.kind {
         Kind::Plain => BATCH,
-        Kind::Sealed => 8,
+        // Whole, or the end of a silence would be cut off.
+        Kind::Sealed => usize::MAX,
         Kind::Waits | Kind::Ends | Kind::Pause => 1,
     };
     let same = |event: &&Event| event.lane == first.lane && event.kind == first.kind;

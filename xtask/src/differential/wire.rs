@@ -108,6 +108,11 @@ pub fn is_message(frame: &[u8]) -> bool {
         && MESSAGES.iter().any(|start| frame.get(1..).is_some_and(|f| f.starts_with(&start[1..])))
 }
 
+/// Whether a message came by a pattern. One client's patterns are met in any order.
+pub fn is_by_pattern(frame: &[u8]) -> bool {
+    frame.get(1..).is_some_and(|frame| frame.starts_with(b"4\r\n$8\r\npmessage\r\n"))
+}
+
 /// The elements of an array's frame.
 pub fn elements(frame: &[u8]) -> Result<Vec<Range<usize>>> {
     let mut parts = Vec::new();

@@ -35,8 +35,21 @@ impl Aggregate {
         match self {
             // Opposite infinities cancel out.
             Aggregate::Sum => Some(a + b).filter(|sum| !sum.is_nan()).unwrap_or(0.0),
-            Aggregate::Min => a.min(b),
-            Aggregate::Max => a.max(b),
+            // As Redis compares them: of two zeros, or beside NaN, the first stays.
+            Aggregate::Min => {
+                if b < a {
+                    b
+                } else {
+                    a
+                }
+            }
+            Aggregate::Max => {
+                if b > a {
+                    b
+                } else {
+                    a
+                }
+            }
         }
     }
 }
@@ -213,7 +226,8 @@ fn meet(
     first.until(|member, score| {
         member.with_bytes(|bytes| {
             let joined = others.iter().try_fold(product(score, *weight), |sum, (other, weight)| {
-                Some(aggregate.join(sum, product(other.score(bytes)?, *weight)))
+                // Here Redis lets infinity times zero into the sum, where it makes zero.
+                Some(aggregate.join(sum, other.score(bytes)? * *weight))
             });
             joined.is_none_or(|score| visit(bytes, score))
         })

@@ -628,6 +628,9 @@ fn reply_mode(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), F
 }
 
 fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if args.len() > 4 {
+        return Err(super::bad_subcommand(args));
+    }
     let error = match (args.len(), args.is(3, "ERROR"), args.is(3, "TIMEOUT")) {
         (3, ..) | (4, _, true) => false,
         (4, true, _) => true,

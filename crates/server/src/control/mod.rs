@@ -143,6 +143,15 @@ fn unknown_subcommand(args: Args<'_>) -> Fault {
     Fault::new(format!("ERR unknown subcommand '{sub}'. Try {name} HELP."))
 }
 
+/// The error for a subcommand with words it does not take.
+fn bad_subcommand(args: Args<'_>) -> Fault {
+    let name = String::from_utf8_lossy(args.at(0)).to_ascii_uppercase();
+    let sub: String = String::from_utf8_lossy(args.at(1)).chars().take(128).collect();
+    Fault::new(format!(
+        "ERR unknown subcommand or wrong number of arguments for '{sub}'. Try {name} HELP."
+    ))
+}
+
 /// The answer to HELP: the subcommands with their arguments and what they are for.
 fn help(session: &mut Session<'_, '_, '_>, command: &Command) {
     let subs = command.subcommands.iter().filter(|sub| sub.name != "help");

@@ -3,7 +3,7 @@
 use larder_base::glob;
 use larder_commands::{Args, Command, Fault, Flags, Group, KeySpec};
 
-use super::{ControlCommand, Session, unknown_subcommand};
+use super::{ControlCommand, Session, bad_subcommand, unknown_subcommand};
 use crate::pubsub::{Address, Space};
 
 const BASE: Command = Command {
@@ -292,6 +292,9 @@ fn pubsub(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
     };
     if !row.fits(args.len()) {
         return Err(Fault::arity(&format!("pubsub|{name}")));
+    }
+    if row.name.ends_with("channels") && args.len() > 3 {
+        return Err(bad_subcommand(args));
     }
     let server = session.turn.server;
     let registry = server.pubsub.read();

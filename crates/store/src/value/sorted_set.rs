@@ -181,8 +181,10 @@ impl SortedSet {
                 let element = Encoded::text(member);
                 let found = Pairs(packed.as_view()).find(&element);
                 let old = found.map(|(_, score)| score);
-                let Some(score) = decide(old) else { return Updated { old, new: old } };
-                let updated = Updated { old, new: Some(score) };
+                let Some(wanted) = decide(old) else { return Updated { old, new: old } };
+                let updated = Updated { old, new: Some(wanted) };
+                // The small form of Redis keeps integers as such: a negative zero becomes zero.
+                let score = wanted + 0.0;
                 if old.is_some_and(|old| old.to_bits() == score.to_bits()) {
                     return updated;
                 }
@@ -194,7 +196,7 @@ impl SortedSet {
                     || member.len() > limits.zset_value
                     || packed.end() + member.len() > PACKED_BYTES_MAX
                 {
-                    self.enlarge(limits).add(member, score);
+                    self.enlarge(limits).add(member, wanted);
                     return updated;
                 }
                 let (at, _) = Pairs(packed.as_view()).partition(|other, at| {
