@@ -116,18 +116,22 @@ fn setbit(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     };
     expect_string(ctx, key)?;
     check_length(ctx, byte_of(bit).checked_add(1))?;
-    let old = ctx.keys.edit_string(key, |text| {
+    let (old, grown) = ctx.keys.edit_string(key, |text| {
         let end = byte_of(bit) + 1;
-        if text.len() < end {
+        let grown = text.len() < end;
+        if grown {
             text.resize(end, 0);
         }
         let old = bit_at(text, bit);
         if let Some(byte) = text.get_mut(byte_of(bit)) {
             *byte = if on { *byte | mask(bit) } else { *byte & !mask(bit) };
         }
-        old
+        (old, grown)
     })?;
-    ctx.keys.signal(key, EventClass::String, "setbit");
+    // What changes nothing is told to nobody.
+    if grown || old != on {
+        ctx.keys.signal(key, EventClass::String, "setbit");
+    }
     ctx.reply.integer(i64::from(old));
     Ok(Outcome::Done)
 }

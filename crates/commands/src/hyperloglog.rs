@@ -376,6 +376,16 @@ fn cached(bytes: &[u8]) -> Option<u64> {
     (count >> 63 == 0).then_some(count)
 }
 
+/// Puts a new form in the place of an old one. The old count stays to be seen, though it is not valid.
+fn replace(text: &mut Vec<u8>, mut new: Vec<u8>) {
+    let counts = |bytes: &[u8]| bytes.get(8..HEADER).map(<[u8]>::to_vec);
+    if let (Some(old), Some(place)) = (counts(text), new.get_mut(8..HEADER)) {
+        place.copy_from_slice(&old);
+    }
+    forget_count(&mut new);
+    *text = new;
+}
+
 /// Adds elements to checked bytes; true if a register changed.
 fn add(text: &mut Vec<u8>, elements: &[&[u8]], sparse_max: usize) -> Result<bool, Fault> {
     let mut changed = false;
@@ -399,7 +409,7 @@ fn add(text: &mut Vec<u8>, elements: &[&[u8]], sparse_max: usize) -> Result<bool
         }
     }
     if let Some(registers) = registers {
-        *text = registers.encode(sparse_max);
+        replace(text, registers.encode(sparse_max));
     }
     if changed {
         forget_count(text);
@@ -474,7 +484,7 @@ fn pfmerge(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     }
     let sparse_max = ctx.settings.hll_sparse_max;
     let text = if dense { registers.dense() } else { registers.encode(sparse_max) };
-    ctx.keys.edit_string(target, |old| *old = text)?;
+    ctx.keys.edit_string(target, |old| replace(old, text))?;
     ctx.keys.signal(target, EventClass::String, "pfadd");
     ctx.reply.ok();
     Ok(Outcome::Done)

@@ -184,7 +184,7 @@ fn weigh(ctx: &mut Context<'_>, options: &Options<'_>, element: &[u8]) -> Result
     match text {
         None => Ok(Weight::Number(0.0)),
         // C's strtod, which Redis asks here, takes the empty text for zero and skips blanks.
-        Some(text) if text.is_empty() => Ok(Weight::Number(0.0)),
+        Some(text) if text.is_empty() || text.first() == Some(&0) => Ok(Weight::Number(0.0)),
         Some(text) => number::parse_f64(text.trim_ascii_start())
             .map(Weight::Number)
             .ok_or(Fault::text("ERR One or more scores can't be converted into double")),

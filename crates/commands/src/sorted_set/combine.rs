@@ -276,7 +276,9 @@ fn answer(ctx: &mut Context<'_>, args: Args<'_>, how: How, name: &str) -> Result
     let records = ctx.keys.read_all(keys);
     let sources = operands(&records)?;
     let options = Options::parse(args, 2 + keys.len(), keys.len(), allowed)?;
-    let result = combine(sources, &options, how, &ctx.settings.thresholds);
+    // In the big form, which keeps negative zeros: so does Redis in what it does not store.
+    let limits = Thresholds { zset_entries: 0, ..ctx.settings.thresholds.clone() };
+    let result = combine(sources, &options, how, &limits);
     let nested = ctx.reply.is_resp3();
     let flat = options.with_scores && !nested;
     ctx.reply.array(if flat { result.len() * 2 } else { result.len() });
