@@ -26,7 +26,7 @@ pub struct Group {
 }
 
 const fn plain(weight: u64, templates: &'static [&'static str]) -> Group {
-    Group { weight, kind: Kind::Plain, crowd: false, templates }
+    Group { weight: 10 * weight, kind: Kind::Plain, crowd: false, templates }
 }
 
 /// What every epoch begins with.
@@ -50,7 +50,7 @@ pub const GROUPS: &[Group] = &[
         "EXPIREAT $k $U [NX|XX|GT|LT]", "PEXPIREAT $k $V [NX|XX|GT|LT]", "EXPIRE $k $i <NX|XX|GT|LT> <NX|XX|GT|LT>", "TTL $k", "PTTL $k", "EXPIRETIME $k", "PEXPIRETIME $k", "PERSIST $k",
         "RENAME $k $k", "RENAMENX $k $k", "COPY $k $k [DB_<0|1|99|x>] [REPLACE]", "MOVE $k <1|0|99|x>", "KEYS $p", "DBSIZE", "RANDOMKEY",
         "OBJECT ENCODING $k", "OBJECT ENCODING $k", "OBJECT FREQ $k", "DEL i0 ; RPUSH i0 $e ; OBJECT IDLETIME i0 ; OBJECT REFCOUNT i0 ; OBJECT FREQ i0", "OBJECT HELP",
-        "SCAN 0 COUNT 100000 [MATCH_$p] [TYPE_<string|list|hash|zset|set|what>]", "SCAN x [COUNT_$x]", "SCAN -1 COUNT <0|-1|x>", "WAIT 0 <0|1|-1|x>", "WAIT <1|x> 1",
+        "SCAN 0 COUNT 100000 [MATCH_$p] [TYPE_<string|list|hash|zset|set|what>]", "SCAN x [COUNT_$x]", "SCAN -1 COUNT <0|-1|x>", "WAIT 0 <0|1|-1|x>", "WAIT x 1",
         "SORT $j [LIMIT_$x_$x] [GET_<#|s*|h*->f1>] [ASC|DESC] [ALPHA] [STORE_$l]", "SORT $j BY <s*|h*->m1|m*> [LIMIT_$x_$x] [GET_<#|s*|h*->f1>] [ASC|DESC]",
         "SORT $j BY <nosort|s*|h*->m1|m*> [GET_<#|s*|h*->f1>] [ASC|DESC] ALPHA", "SORT_RO $j [BY_<s*|h*->m1>] [LIMIT_$x_$x] [GET_<#|s*>] [ASC|DESC]", "SORT_RO $j [LIMIT_$x_$x] [ALPHA] [DESC]", "ZADD $j ($m_$i)",
         "DEL i0 ; RPUSH i0 ($i) ($i) ; SORT i0 [BY_nosort] [LIMIT_$x_$x] [ASC|DESC] ; SORT i0 BY nosort [ALPHA] [DESC] [STORE_l0]",
@@ -117,35 +117,36 @@ pub const GROUPS: &[Group] = &[
         "GEORADIUSBYMEMBER $g $e $d <m|km> ASC [STORE_$G|STOREDIST_$z|WITHDIST]", "GEORADIUS $g $c $c $d km [STORE_$G|STOREDIST_$z]",
         "GEORADIUSBYMEMBER_RO $g $e $d <m|km> <ASC|DESC> [COUNT_$n] [WITHDIST] [WITHHASH] [WITHCOORD]", "GEORADIUS_RO $g $c $c $d km ASC store $G",
     ]),
-    // Blocking commands: what they do at once. In a transaction they never wait.
-    plain(1, &["BLPOP ($l) 0.001", "BRPOP ($l) 0.001", "BLMOVE $l $l <LEFT|RIGHT> <LEFT|RIGHT> 0.001", "BRPOPLPUSH $l $l 0.001",
-        "BLMPOP 0.001 1 $l <LEFT|RIGHT> [COUNT_$n]", "BZPOPMIN ($z) 0.001", "BZPOPMAX ($z) 0.001", "BZMPOP 0.001 1 $z <MIN|MAX> [COUNT_$n]",
-        "BLPOP $l <-1|x|inf|1e30|nan>", "BZPOPMIN $z <-1|x>", "BLMPOP <-1|x> 1 $l LEFT", "BLMOVE $l $l <LEFT|up> RIGHT <-1|x>"]),
+    // Blocking commands. In a transaction they never wait.
+    plain(1, &["BLPOP $l <-1|x|inf|1e30|nan>", "BZPOPMIN $z <-1|x>", "BLMPOP <-1|x> 1 $l LEFT", "BLMOVE $l $l <LEFT|up> RIGHT <-1|x>"]),
+    // What waits for a tick of the servers' clocks: seldom.
+    Group { weight: 1, kind: Kind::Plain, crowd: false, templates: &["WAIT 1 1", "CLIENT PAUSE 1 [ALL|WRITE] ; CLIENT UNPAUSE", "BLPOP ($l) 0.001", "BRPOP ($l) 0.001", "BLMOVE $l $l <LEFT|RIGHT> <LEFT|RIGHT> 0.001", "BRPOPLPUSH $l $l 0.001",
+        "BLMPOP 0.001 1 $l <LEFT|RIGHT> [COUNT_$n]", "BZPOPMIN ($z) 0.001", "BZPOPMAX ($z) 0.001", "BZMPOP 0.001 1 $z <MIN|MAX> [COUNT_$n]"] },
     // Transactions and connections. The generator makes most transactions itself.
     plain(5, &["MULTI ; MULTI ; <EXEC|DISCARD>", "EXEC", "DISCARD", "WATCH ($k)", "WATCH ($k)", "UNWATCH", "PING [$v]", "ECHO $v", "SELECT <0|99|x|->", "NOSUCH $v", "AUTH $v [$v]", "AUTH default $v",
         "CLIENT GETNAME", "CLIENT SETNAME <n1|n2>", "CLIENT SETNAME $v", "CLIENT ID", "CLIENT INFO", "CLIENT LIST [TYPE_<normal|pubsub|what>]", "CLIENT NO-EVICT <on|off|x>", "CLIENT REPLY <ON|x>",
         "CLIENT GETREDIR", "CLIENT TRACKINGINFO", "CLIENT CACHING <yes|no|x>", "CLIENT UNBLOCK <99999999|x> [TIMEOUT|ERROR|x]",
-        "CLIENT KILL <ID_99999999|ADDR_1.2.3.4:5|LADDR_1.2.3.4:5_SKIPME_<yes|no|x>|ID_x|type_what|user_nobody|1.2.3.4:5>", "CLIENT UNPAUSE", "CLIENT PAUSE 1 [ALL|WRITE|x] ; CLIENT UNPAUSE", "CLIENT PAUSE <x|-1>", "CLIENT HELP", "CLIENT NOSUCH",
+        "CLIENT KILL <ID_99999999|ADDR_1.2.3.4:5|LADDR_1.2.3.4:5_SKIPME_<yes|no|x>|ID_x|type_what|user_nobody|1.2.3.4:5>", "CLIENT UNPAUSE", "CLIENT PAUSE <x|-1>", "CLIENT PAUSE 1 x", "CLIENT HELP", "CLIENT NOSUCH",
         "HELLO [2|3|4|x]", "HELLO <2|3> [AUTH_<default|x>_$v] [SETNAME_<n1|$v>]",
         "PUBSUB CHANNELS [$p]", "PUBSUB NUMSUB [($u)]", "PUBSUB NUMPAT", "PUBSUB SHARDCHANNELS [$p]", "PUBSUB SHARDNUMSUB [($u)]", "PUBSUB HELP", "PUBSUB NOSUCH", "RESET",
     ]),
     // Deadlines that pass.
-    Group { weight: 1, kind: Kind::Pause, crowd: false, templates: &[
+    Group { weight: 3, kind: Kind::Pause, crowd: false, templates: &[
         "SET s9 $v PX 1 ; @pause ; GET s9 ; TTL s9", "DEL h9 ; HSET h9 a b ; PEXPIRE h9 1 ; @pause ; HGETALL h9 ; EXISTS h9", "PSETEX s9 1 $v ; @pause ; SETNX s9 $v ; PTTL s9",
         "PSETEX s9 1 $v ; @pause ; APPEND s9 $v", "PSETEX s9 1 $v ; WATCH s9 ; @pause ; MULTI ; GET s9 ; EXEC ; GET s9", "PSETEX s9 1 $v ; @pause ; WATCH s9 ; MULTI ; SET s9 $v ; EXEC ; GET s9",
         "DEL l9 ; RPUSH l9 a ; PEXPIRE l9 1 ; @pause ; RPUSH l9 b ; LRANGE l9 0 -1", "PSETEX s9 1 $v ; @pause ; RENAME s9 s8", "PSETEX s9 1 $v ; @pause ; COPY s9 s8 REPLACE", "SET s9 $v ; GETEX s9 PX 1 ; @pause ; EXISTS s9",
     ] },
-    Group { weight: 4, kind: Kind::Waits, crowd: true, templates: &[
+    Group { weight: 60, kind: Kind::Waits, crowd: true, templates: &[
         "BLPOP ($l) 0", "BRPOP ($l) 0", "BLMOVE $l $l <LEFT|RIGHT> <LEFT|RIGHT> 0", "BRPOPLPUSH $l $l 0", "BLMPOP 0 2 $l $l <LEFT|RIGHT> [COUNT_$n]",
         "BZPOPMIN ($z) 0", "BZPOPMAX ($z) 0", "BZMPOP 0 2 $z $z <MIN|MAX> [COUNT_$n]",
     ] },
-    Group { weight: 2, kind: Kind::Sealed, crowd: true, templates: &[
+    Group { weight: 30, kind: Kind::Sealed, crowd: true, templates: &[
         "SUBSCRIBE ($u)", "UNSUBSCRIBE ($u)", "UNSUBSCRIBE", "PSUBSCRIBE ($a)", "PUNSUBSCRIBE ($a)", "PUNSUBSCRIBE", "SSUBSCRIBE ($u)", "SUNSUBSCRIBE ($u)", "SUNSUBSCRIBE",
-        "CLIENT REPLY SKIP ; GET $s ; GET $s", "CLIENT REPLY OFF ; SET $s $v ; PING ; CLIENT REPLY ON", "PING", "PUBLISH $u $v", "GET $s", "CLIENT TRACKING <x|on_x|on_REDIRECT_99999999|on_OPTIN_OPTOUT|on_PREFIX_a|off>",
+        "CLIENT REPLY SKIP ; GET $s ; GET $s", "CLIENT REPLY OFF ; SET $s $v ; PING ; CLIENT REPLY ON", "PING", "PUBLISH $u $v", "GET $s", "CLIENT TRACKING <x|on_x|on_redirect_99999999|on_OPTIN_OPTOUT|on_PREFIX_a|off>",
         "CLIENT TRACKING on <OPTIN|OPTIN_NOLOOP> ; CLIENT CACHING YES ; GET $s ; CLIENT TRACKINGINFO ; SET $s $v ; CLIENT GETREDIR ; CLIENT TRACKING off", "CLIENT TRACKING on OPTOUT ; CLIENT CACHING NO ; GET $s ; DEL $s ; CLIENT TRACKING off",
         "CLIENT TRACKING on BCAST PREFIX s ; SET $s $v ; @pause ; CLIENT TRACKING on BCAST PREFIX s1 ; CLIENT TRACKINGINFO ; CLIENT TRACKING off", "CLIENT TRACKING on ; GET $s ; SET $s $v ; SET $s $i ; CLIENT TRACKING off", "RESET", "RESET", "PUBSUB NUMPAT", "PUBSUB NUMSUB ($u)",
     ] },
-    Group { weight: 5, kind: Kind::Plain, crowd: true, templates: &["PUBLISH $u $v", "PUBLISH $u $v", "SPUBLISH $u $v", "RPUSH $l ($e)", "LPUSH $l ($e)", "ZADD $z ($m_$e)",
+    Group { weight: 80, kind: Kind::Plain, crowd: true, templates: &["PUBLISH $u $v", "PUBLISH $u $v", "SPUBLISH $u $v", "RPUSH $l ($e)", "LPUSH $l ($e)", "ZADD $z ($m_$e)",
         "DEL $l ; RPUSH $l a b c", "MULTI ; RPUSH $l a ; RPUSH $l b ; EXEC", "MULTI ; ZADD $z 1 a ; DEL $z ; EXEC", "RENAME $l $l", "SORT $t ALPHA STORE $l", "PUBSUB NUMSUB ($u)", "PUBSUB CHANNELS"] },
-    Group { weight: 1, kind: Kind::Ends, crowd: true, templates: &["QUIT"] },
+    Group { weight: 5, kind: Kind::Ends, crowd: true, templates: &["QUIT"] },
 ];
