@@ -191,11 +191,15 @@ impl Search<'_> {
             return Ok(());
         }
         let events: Vec<Event> = events.into_iter().take(found.at + 1).collect();
+        let played = events.clone();
         match shrink(events, &name, version, self.servers, self.waivers)? {
             Some((events, text)) => {
                 println!("-- {name} (RESP{version})\n{}{text}", script(&events))
             }
-            None => println!("-- {name} (RESP{version}), not again\n{}", found.text()),
+            None => {
+                let last = script(&played[played.len().saturating_sub(60)..]);
+                println!("-- {name} (RESP{version}), not again, after\n{last}{}", found.text());
+            }
         }
         Ok(())
     }

@@ -181,14 +181,16 @@ fn weigh(ctx: &mut Context<'_>, options: &Options<'_>, element: &[u8]) -> Result
     if options.alpha {
         return Ok(Weight::Text(text));
     }
-    match text {
-        None => Ok(Weight::Number(0.0)),
-        // C's strtod, which Redis asks here, takes the empty text for zero and skips blanks.
-        Some(text) if text.is_empty() || text.first() == Some(&0) => Ok(Weight::Number(0.0)),
-        Some(text) => number::parse_f64(text.trim_ascii_start())
-            .map(Weight::Number)
-            .ok_or(Fault::text("ERR One or more scores can't be converted into double")),
+    // As C's strtod, which Redis asks here: a zero byte ends the text, blanks are skipped, and no text is
+    // zero.
+    let text = text.unwrap_or_default();
+    let text = text.split(|byte| *byte == 0).next().unwrap_or_default();
+    if text.is_empty() {
+        return Ok(Weight::Number(0.0));
     }
+    number::parse_f64(text.trim_ascii_start())
+        .map(Weight::Number)
+        .ok_or(Fault::text("ERR One or more scores can't be converted into double"))
 }
 
 fn compare(a: &(Weight, Vec<u8>), b: &(Weight, Vec<u8>)) -> Ordering {

@@ -358,6 +358,9 @@ fn to_i64(id: u64) -> i64 {
 }
 
 fn pause(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    if args.len() > 4 {
+        return Err(super::bad_subcommand(args));
+    }
     let only_writes = match (args.len(), args.is(3, "WRITE"), args.is(3, "ALL")) {
         (3, ..) | (4, _, true) => false,
         (4, true, _) => true,
