@@ -6,6 +6,8 @@
 //!
 //! A transaction is never left open by a template, since deadlines that pass must not fall into one.
 //!
+//! What is read while tracking is on is written before it ends: Redis remembers it beyond that.
+//!
 //! Keys are named by the type they mostly hold. Some are kept apart, because their neighbours' commands
 //! would make what Redis leaves undefined: `g` (scores that are no places), `x` (members of unequal
 //! scores in a lexical range), `q` (damaged registers), `c` (values of a length whose LCS is too dear),
@@ -143,8 +145,8 @@ pub const GROUPS: &[Group] = &[
     Group { weight: 30, kind: Kind::Sealed, crowd: true, templates: &[
         "SUBSCRIBE ($u)", "UNSUBSCRIBE ($u)", "UNSUBSCRIBE", "PSUBSCRIBE ($a)", "PUNSUBSCRIBE ($a)", "PUNSUBSCRIBE", "SSUBSCRIBE ($u)", "SUNSUBSCRIBE ($u)", "SUNSUBSCRIBE",
         "CLIENT REPLY SKIP ; GET $s ; GET $s", "CLIENT REPLY OFF ; SET $s $v ; PING ; CLIENT REPLY ON", "PING", "PUBLISH $u $v", "GET $s", "CLIENT TRACKING <x|on_x|on_redirect_99999999|on_OPTIN_OPTOUT|on_PREFIX_a|off>",
-        "CLIENT TRACKING on <OPTIN|OPTIN_NOLOOP> ; CLIENT CACHING YES ; GET $s ; CLIENT TRACKINGINFO ; SET $s $v ; CLIENT GETREDIR ; CLIENT TRACKING off", "CLIENT TRACKING on OPTOUT ; CLIENT CACHING NO ; GET $s ; DEL $s ; CLIENT TRACKING off",
-        "CLIENT TRACKING on BCAST PREFIX s ; SET $s $v ; @pause ; CLIENT TRACKING on BCAST PREFIX s1 ; CLIENT TRACKINGINFO ; CLIENT TRACKING off", "CLIENT TRACKING on ; GET $s ; SET $s $v ; SET $s $i ; CLIENT TRACKING off", "RESET", "RESET", "PUBSUB NUMPAT", "PUBSUB NUMSUB ($u)",
+        "CLIENT TRACKING on <OPTIN|OPTIN_NOLOOP> ; CLIENT CACHING YES ; GET s7 ; CLIENT TRACKINGINFO ; SET s7 $v ; CLIENT GETREDIR ; CLIENT TRACKING off", "CLIENT TRACKING on OPTOUT ; CLIENT CACHING NO ; GET s7 ; DEL s7 ; CLIENT TRACKING off",
+        "CLIENT TRACKING on BCAST PREFIX s ; SET s7 $v ; @pause ; CLIENT TRACKING on BCAST PREFIX s1 ; CLIENT TRACKINGINFO ; CLIENT TRACKING off", "CLIENT TRACKING on ; GET s7 ; SET s7 $v ; SET s7 $i ; CLIENT TRACKING off", "RESET", "RESET", "PUBSUB NUMPAT", "PUBSUB NUMSUB ($u)",
     ] },
     Group { weight: 80, kind: Kind::Plain, crowd: true, templates: &["PUBLISH $u $v", "PUBLISH $u $v", "SPUBLISH $u $v", "RPUSH $l ($e)", "LPUSH $l ($e)", "ZADD $z ($m_$e)",
         "DEL $l ; RPUSH $l a b c", "MULTI ; RPUSH $l a ; RPUSH $l b ; EXEC", "MULTI ; ZADD $z 1 a ; DEL $z ; EXEC", "RENAME $l $l", "SORT $t ALPHA STORE $l", "PUBSUB NUMSUB ($u)", "PUBSUB CHANNELS"] },
