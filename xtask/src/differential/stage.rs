@@ -386,13 +386,19 @@ impl<'s> Stage<'s> {
 /// How many of the events belong into one write.
 fn group(events: &[Event]) -> usize {
     let first = &events[0];
+    // As many replies as there are subscriptions: alone, so that they are known as its replies.
+    let leaves = |event: &Event| event.words.len() == 1 && event.words[0].ends_with(b"UNSUBSCRIBE");
+    if leaves(first) {
+        return 1;
+    }
     let most = match first.kind {
         Kind::Plain => BATCH,
         // Whole, or the end of a silence would be cut off.
         Kind::Sealed => usize::MAX,
         Kind::Waits | Kind::Ends | Kind::Pause => 1,
     };
-    let same = |event: &&Event| event.lane == first.lane && event.kind == first.kind;
+    let same =
+        |event: &&Event| event.lane == first.lane && event.kind == first.kind && !leaves(event);
     events.iter().take(most).take_while(same).count()
 }
 
