@@ -277,7 +277,7 @@ fn answer(ctx: &mut Context<'_>, args: Args<'_>, how: How, name: &str) -> Result
     let sources = operands(&records)?;
     let options = Options::parse(args, 2 + keys.len(), keys.len(), allowed)?;
     // In the big form, which keeps negative zeros: so does Redis in what it does not store.
-    let limits = Thresholds { zset_entries: 0, ..ctx.settings.thresholds.clone() };
+    let limits = Thresholds { zset_entries: 0, ..ctx.settings.thresholds };
     let result = combine(sources, &options, how, &limits);
     let nested = ctx.reply.is_resp3();
     let flat = options.with_scores && !nested;
