@@ -66,7 +66,7 @@ impl<'a> Filter<'a> {
         // Words that follow numbers and are no condition were meant as numbers.
         let numbers = args.len() > 3 && args.is(2, "ID");
         match filter {
-            Err(fault) if numbers && fault.as_str() == Fault::SYNTAX.as_str() => Err(BAD_ID),
+            Err(fault) if numbers && fault == Fault::SYNTAX => Err(BAD_ID),
             filter => filter,
         }
     }
