@@ -352,12 +352,12 @@ impl<'s> Stage<'s> {
     ) -> Result<()> {
         let none = Words::new();
         let [ours, oracle] = frames;
-        let mut number = 0;
         for position in 0..ours.len().max(oracle.len()) {
             let Lane { wires: [left, right], queued, .. } = &mut self.lanes[lane];
             let left = ours.get(position).map_or(&b""[..], |range| left.bytes(range));
             let right = oracle.get(position).map_or(&b""[..], |range| right.bytes(range));
-            let words = words.get(number.min(words.len().max(1) - 1)).copied().unwrap_or(&none);
+            let number = position.min(words.len().max(1) - 1);
+            let words = words.get(number).copied().unwrap_or(&none);
             let event = at + number;
             self.coverage.compared += 1;
             let unequal =
@@ -373,7 +373,6 @@ impl<'s> Stage<'s> {
                 self.found = Some(Difference { at: event, words, ours, oracle });
                 return Ok(());
             }
-            number += 1;
             note(queued, words, right);
             if right != b"+QUEUED\r\n" {
                 self.coverage.count(words, right);
