@@ -26,7 +26,7 @@ impl Server {
     pub fn start_with(program: &str, options: &[&str]) -> Result<Server> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut command = Command::new(program);
-        if !program.ends_with("redis-server") {
+        if !program.ends_with("-server") {
             command.arg("server");
         }
         let text = port.to_string();
