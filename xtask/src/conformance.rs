@@ -182,6 +182,12 @@ fn sorted(value: &Value) -> String {
             texts.sort();
             texts.join(",")
         }
+        Value::Map(pairs) => {
+            let text = |(name, value): &(Value, Value)| format!("{}={}", sorted(name), sorted(value));
+            let mut texts: Vec<String> = pairs.iter().map(text).collect();
+            texts.sort();
+            texts.join(",")
+        }
         other => render(other),
     }
 }

@@ -100,7 +100,7 @@ fn a_set_is_all_or_nothing() {
 #[test]
 fn get_shows_each_name_once_and_hides_the_hidden() {
     let config = Config::default();
-    assert_eq!(config.get(&[b"HZ", b"hz", b"h?"]), [("hz".to_owned(), "10".to_owned())]);
+    assert_eq!(config.get(&[b"HZ", b"hz", b"h?"]), [("HZ".to_owned(), "10".to_owned())]);
     assert_eq!(config.get(&[b"zset-max-*-entries"]).len(), 2);
     assert!(config.get(&[b"watchdog*"]).is_empty());
     assert_eq!(config.get(&[b"watchdog-period"]).len(), 1);

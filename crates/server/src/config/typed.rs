@@ -278,20 +278,22 @@ impl Config {
 
     /// CONFIG GET: every option with a name that matches a pattern, once; an alias is an entry of its own.
     pub fn get(&self, patterns: &[&[u8]]) -> Vec<(String, String)> {
-        let wanted = |name: &str, hidden: bool| {
-            patterns.iter().any(|pattern| {
+        // A name without pattern letters is shown as it was typed.
+        let shown = |name: &str, hidden: bool| {
+            patterns.iter().find_map(|pattern| {
                 if hidden || glob::is_literal(pattern) {
-                    pattern.eq_ignore_ascii_case(name.as_bytes())
+                    let same = pattern.eq_ignore_ascii_case(name.as_bytes());
+                    same.then(|| String::from_utf8_lossy(pattern).into_owned())
                 } else {
-                    glob::matches_nocase(pattern, name.as_bytes())
+                    glob::matches_nocase(pattern, name.as_bytes()).then(|| name.to_owned())
                 }
             })
         };
         let mut found = Vec::new();
         for ((_, row), value) in options::all().zip(&self.values) {
             for name in [Some(row.name), row.alias].into_iter().flatten() {
-                if wanted(name, row.hidden) {
-                    found.push((name.to_owned(), value.show()));
+                if let Some(name) = shown(name, row.hidden) {
+                    found.push((name, value.show()));
                 }
             }
         }

@@ -77,7 +77,7 @@ fn get(session: &mut Session<'_, '_, '_>, args: Args<'_>) {
 
 fn set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     if !args.len().is_multiple_of(2) {
-        return Err(Fault::arity("config|set"));
+        return Err(Fault::SYNTAX);
     }
     let pairs: Vec<(&[u8], &[u8])> = args
         .from(2)

@@ -97,12 +97,12 @@ fn allowed(session: &Session<'_, '_, '_>) -> Result<(), Fault> {
 }
 
 fn debug(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    allowed(session)?;
     if args.is(1, "HELP") && args.len() == 2 {
         let subs = PROBES.iter().map(|(name, usage, summary, ..)| (*name, *usage, *summary));
         help_of(session, DEBUG.name, subs);
         return Ok(());
     }
-    allowed(session)?;
     let given = args.len() - 2;
     let fits = |row: &&Row| args.is(1, row.0) && (row.3..=row.4).contains(&given);
     let (.., run) = PROBES.iter().find(fits).ok_or_else(|| {
