@@ -183,7 +183,8 @@ fn sorted(value: &Value) -> String {
             texts.join(",")
         }
         Value::Map(pairs) => {
-            let text = |(name, value): &(Value, Value)| format!("{}={}", sorted(name), sorted(value));
+            let text =
+                |(name, value): &(Value, Value)| format!("{}={}", sorted(name), sorted(value));
             let mut texts: Vec<String> = pairs.iter().map(text).collect();
             texts.sort();
             texts.join(",")

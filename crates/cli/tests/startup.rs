@@ -13,6 +13,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_larder");
@@ -44,8 +45,16 @@ impl Drop for Folder {
     }
 }
 
+/// A port that nobody else asks for: below those that the system gives to clients, and each once.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200 * 90).unwrap();
+    loop {
+        let port = 11_000 + first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 /// A running server, killed at the end if it still runs.
@@ -66,7 +75,8 @@ impl Server {
         child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes()).unwrap();
         let server = Server { child, port };
         let begun = Instant::now();
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        // The kernel connects before the server is ready: an answer of any kind says that it is.
+        while TcpStream::connect(("127.0.0.1", port)).is_err() || server.ask("PING") == ["closed"] {
             assert!(begun.elapsed() < Duration::from_secs(20), "no answer on port {port}");
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -151,7 +161,13 @@ impl Client {
     fn is_closed_within(&mut self, limit: Duration) -> bool {
         let begun = Instant::now();
         self.0.get_ref().set_read_timeout(Some(limit)).unwrap();
-        matches!(self.0.read(&mut [0; 1]), Ok(0)) && begun.elapsed() < limit
+        loop {
+            match self.0.read(&mut [0; 1]) {
+                // A stopped process that goes on.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => return matches!(read, Ok(0)) && begun.elapsed() < limit,
+            }
+        }
     }
 }
 
@@ -255,6 +271,37 @@ fn arguments_are_parted_as_redis_parts_them() {
     assert!(text.contains("couldn't be parsed into an integer"), "{text}");
     assert!(refusal(&["--shutdown-on-sigint"]).contains("must be one of the following"));
     assert!(refusal(&["--port"]).contains("wrong number of arguments"));
+}
+
+#[test]
+fn a_supervisor_is_told_and_a_later_line_takes_back_what_an_earlier_one_asked_for() {
+    let folder = Folder::new("supervised");
+    let file = folder.file("redis.conf", "daemonize yes\nappendonly yes\nsupervised auto\n");
+    let path = folder.path("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let port = free_port().to_string();
+    let args = [&file, "--supervised", "systemd", "--daemonize", "no", "--appendonly", "no"];
+    let mut child = Command::new(PROGRAM)
+        .args(args)
+        .args(["--port", &port])
+        .env("NOTIFY_SOCKET", &path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = || {
+        let mut text = [0; 200];
+        let size = socket.recv(&mut text).unwrap();
+        String::from_utf8_lossy(&text[..size]).into_owned()
+    };
+    assert!(told().starts_with("READY=1\n"));
+    let mut client = Client::to(port.parse().unwrap());
+    assert!(client.ask("INFO server")[0].contains("process_supervised:systemd"));
+    assert_eq!(client.ask("SHUTDOWN"), ["closed"]);
+    assert!(told().starts_with("STOPPING=1\n"));
+    assert!(child.wait().unwrap().success());
+    let text = refusal(&[&file, "--daemonize", "no"]);
+    assert!(text.contains("at line 2\n>>> 'appendonly yes'"), "{text}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use larder_commands::Args;
 use parking_lot::Mutex;
 
 use crate::client::OwnedArgs;
+use crate::config::options;
 
 /// Arguments kept of an entry.
 const ARGS_MAX: usize = 32;
@@ -101,7 +102,11 @@ fn is_secret(args: Args<'_>, at: usize) -> bool {
         return at > 2 && (args.is(at - 1, "AUTH") || args.is(at - 2, "AUTH"));
     }
     let sets = args.is(0, "CONFIG") && args.is(1, "SET");
-    sets && at > 2 && (args.is(at - 1, "requirepass") || args.is(at - 1, "masterauth"))
+    let is_secret_option = |name: &[u8]| {
+        let row = std::str::from_utf8(name).ok().and_then(options::find);
+        row.is_some_and(|(_, row, _)| row.kind == options::Kind::Secret)
+    };
+    sets && at > 2 && is_secret_option(args.at(at - 1))
 }
 
 /// The arguments of a request as others may see them.

@@ -25,6 +25,7 @@ pub mod registry;
 pub mod shared;
 pub mod startup;
 pub mod stats;
+pub mod supervisor;
 pub mod tracking;
 pub mod transactions;
 pub mod versions;

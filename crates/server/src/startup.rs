@@ -8,11 +8,12 @@ use std::time::Duration;
 use larder_net::{Mailbox, Reactor};
 use parking_lot::Mutex;
 
-use crate::config::{Config, RawConfig};
+use crate::config::{Config, RawConfig, Supervision};
 use crate::listening::Doors;
 use crate::log::{notice, warning};
 use crate::registry;
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
+use crate::supervisor::Supervisor;
 use crate::worker::{Worker, WorkerState};
 
 /// Runs a server until it is told to end.
@@ -50,6 +51,10 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         warning(&format!("Unable to write oom_score_adj: {error}"));
     }
     announce(&server);
+    let supervisor = Supervisor::find(server.config().supervised);
+    if server.config().supervised == Supervision::Systemd && supervisor == Supervisor::Nobody {
+        warning("WARNING: supervised by systemd, but NOTIFY_SOCKET is not in the environment");
+    }
     let ending = watch_signals()?;
     let mut threads = Vec::new();
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -64,6 +69,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             });
         threads.push(thread.map_err(|error| format!("No thread for a worker: {error}"))?);
     }
+    supervisor.ready();
     while !server.stopping.load(Ordering::Acquire) {
         std::thread::sleep(Duration::from_millis(50));
         if ending.load(Ordering::Acquire) {
@@ -71,6 +77,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             server.stop();
         }
     }
+    supervisor.stopping();
     for thread in threads {
         match thread.join() {
             Ok(Ok(())) => {}

@@ -28,6 +28,12 @@ struct Line {
 }
 
 impl Line {
+    /// Whether it is about the option of this name.
+    fn names(&self, name: &str) -> bool {
+        let own = self.words.first().and_then(|own| options::find(own)).map(|(id, ..)| id);
+        own.is_some() && own == options::find(name).map(|(id, ..)| id)
+    }
+
     fn fault(&self, reason: String) -> LoadError {
         LoadError {
             source: self.source.clone(),
@@ -243,6 +249,14 @@ impl RawConfig {
                 }
             };
             taken.map_err(|reason| line.fault(reason))?;
+        }
+        // Only what holds in the end is asked for: services start with a file and `--daemonize no` after it.
+        for line in &self.lines {
+            let name = line.words.first().map(String::as_str).unwrap_or_default();
+            if let Some(reason) = config.refusal(name) {
+                let last = self.lines.iter().rfind(|other| other.names(name));
+                return Err(last.unwrap_or(line).fault(reason.into_owned()));
+            }
         }
         let config = config.settle();
         match hashed {

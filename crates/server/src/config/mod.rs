@@ -14,5 +14,5 @@ pub use options::{Change, Kind, OptionId, Row, Support};
 pub use typed::{Config, SetError};
 pub use values::{
     EvictionPolicy, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj, OutputLimit, OutputLimits,
-    Permission, Secret,
+    Permission, Secret, Supervision,
 };

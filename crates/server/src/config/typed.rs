@@ -8,7 +8,7 @@ use larder_base::glob;
 use super::options::{self, Change, Kind, OptionId, Row, Support};
 use super::values::{
     EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj, OutputLimits,
-    Permission, Reason, Secret, Value, parse,
+    Permission, Reason, Secret, Supervision, Value, parse,
 };
 
 macro_rules! config {
@@ -142,6 +142,8 @@ config! {
     oom_score_adj: OomScoreAdj = "oom-score-adj",
     /// Its score as a primary, as a replica, and of a saving child.
     oom_score_adj_values: [i64; 3] = "oom-score-adj-values",
+    /// Who is told that the server is ready.
+    supervised: Supervision = "supervised",
     /// File with the process number.
     pidfile: Option<String> = "pidfile",
 }
@@ -318,7 +320,8 @@ impl Config {
         self.hz.clamp(1, 500)
     }
 
-    /// Takes one line of a file or of the command line. `first` = the first line for this option.
+    /// Takes one line of a file or of the command line; whether its value asks for too much is seen when all are
+    /// taken ([`Config::refusal`]), as a later line may take it back. `first` = the first line for this option.
     pub(super) fn take_line(
         &mut self,
         name: &str,
@@ -340,11 +343,16 @@ impl Config {
             _ => self.values.get(id.0).cloned(),
         };
         let value = parse(row.kind, &base.unwrap_or(Value::Bool(false)), &parted)?;
-        let value = accept(row, value)?;
         if let Some(slot) = self.values.get_mut(id.0) {
             *slot = value;
         }
         Ok(())
+    }
+
+    /// Why an option, given by one of its names, cannot have the value that its last line gave it.
+    pub(super) fn refusal(&self, name: &str) -> Option<Reason> {
+        let (id, row, _) = options::find(name)?;
+        accept(row, self.values.get(id.0)?.clone()).err()
     }
 
     /// Makes the fields follow the values after lines were taken.

@@ -184,6 +184,17 @@ choice! {
     }
 }
 choice! {
+    /// `supervised`.
+    Supervision {
+        /// systemd is told, if its socket is in the environment.
+        Systemd = "systemd",
+        /// The same without a warning.
+        Auto = "auto",
+        /// Nobody is told anything.
+        No = "no",
+    }
+}
+choice! {
     /// Who may do something dangerous.
     Permission {
         /// Nobody.

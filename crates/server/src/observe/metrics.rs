@@ -42,7 +42,9 @@ pub const SERVER: &[Metric] = &[
         Word("epoll")
     }),
     Metric::fact("process_id", "Number of the process.", |_| of(std::process::id() as usize)),
-    Metric::fact("process_supervised", "Who supervises the process.", |_| Word("no")),
+    Metric::fact("process_supervised", "Who supervises the process.", |s| {
+        Word(crate::supervisor::Supervisor::find(s.options.supervised).name())
+    }),
     Metric::fact("run_id", "A random name of this run.", |s| Text(s.server.run_id.clone())),
     Metric::fact("tcp_port", "The port.", |s| of(s.options.port.into())),
     Metric::gauge("server_time_usec", "The server's clock.", |_| Count(clock_usec())),

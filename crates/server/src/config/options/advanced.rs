@@ -1,6 +1,6 @@
 //! Rows: the process, its log, signals, threads and debugging. They must never know the process itself.
 
-use super::super::values::{LogLevel, OomScoreAdj};
+use super::super::values::{LogLevel, OomScoreAdj, Supervision};
 use super::{INT, Kind, NO_PERSISTENCE, Row};
 
 const SYSLOG: &str = "there is no system log: lines go to the standard output or to 'logfile'";
@@ -70,12 +70,11 @@ pub(super) static ROWS: &[Row] = &[
         .later("forking is left to a service manager, which does it safely (systemd, a container)"),
     Row::new(
         "supervised",
-        Kind::Choice(&["upstart", "systemd", "auto", "no"]),
+        Kind::Choice(Supervision::NAMES),
         "no",
-        "Tell a supervisor that the server is ready.",
+        "Tells systemd (a service of type 'notify') that the server is ready, and that it ends.",
     )
-    .immutable()
-    .harmless("no message is sent to a supervisor: start the service as type 'simple'"),
+    .immutable(),
     Row::new(
         "shutdown-timeout",
         Kind::Integer(0, INT),
