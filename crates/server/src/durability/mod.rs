@@ -1,5 +1,6 @@
 //! What survives, and what others follow: the journal of effects, and who reads it. It knows no command
 //! and no layout of values.
 
+pub mod files;
 pub mod journal;
 pub mod record;
