@@ -19,9 +19,9 @@ pub const COMMANDS: &[Command] = &[
         since: "3.2.0",
         complexity: "O(1) an operation",
         summary: "Reads, writes and counts up integers of any width within a string.",
-        usage: "key [GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset \
-                value | INCRBY encoding offset increment> [GET encoding offset | [OVERFLOW <WRAP | \
-                SAT | FAIL>] <SET encoding offset value | INCRBY encoding offset increment> ...]]",
+        usage: "key [<GET encoding offset | [OVERFLOW <WRAP | SAT | FAIL>] <SET encoding offset \
+                value | INCRBY encoding offset increment>> [<GET encoding offset | [OVERFLOW <WRAP | \
+                SAT | FAIL>] <SET encoding offset value | INCRBY encoding offset increment>> ...]]",
         ..Command::data(Group::Bitmap, bitfield)
     },
     Command {

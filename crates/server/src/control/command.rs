@@ -4,7 +4,7 @@ use larder_base::glob;
 use larder_commands::{Args, Begin, Command, Fault, Find, Flags, Group, KeySpec};
 use larder_protocol::reply::Reply;
 
-use super::{ControlCommand, Session, named};
+use super::{ControlCommand, Session, docs, named};
 
 const BASE: Command = Command { ..Command::control(Group::Server) };
 const OPEN: Flags = Flags::LOADING.or(Flags::STALE);
@@ -331,7 +331,9 @@ fn describe_keys(reply: &mut Reply<'_>, spec: &KeySpec) {
 fn document(reply: &mut Reply<'_>, parent: &str, command: &Command) {
     reply.bulk(full_name(parent, command).as_bytes());
     let subs = command.subcommands;
-    reply.map(if subs.is_empty() { 4 } else { 5 });
+    // A test reads all usage lines.
+    let arguments = docs::arguments(command.usage).unwrap_or_default();
+    reply.map(4 + usize::from(!subs.is_empty()) + usize::from(!arguments.is_empty()));
     for (name, value) in [
         ("summary", command.summary),
         ("since", command.since),
@@ -340,6 +342,12 @@ fn document(reply: &mut Reply<'_>, parent: &str, command: &Command) {
     ] {
         reply.bulk(name.as_bytes());
         reply.bulk(value.as_bytes());
+    }
+    if !arguments.is_empty() {
+        reply.bulk(b"arguments");
+        reply.array(arguments.len());
+        let mut key_spec = 0;
+        arguments.iter().for_each(|argument| argument.write(reply, &mut key_spec));
     }
     if !subs.is_empty() {
         reply.bulk(b"subcommands");

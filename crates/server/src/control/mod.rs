@@ -6,6 +6,7 @@ pub mod command;
 pub mod config;
 pub mod connection;
 pub mod debug;
+mod docs;
 pub mod latency;
 pub mod memory;
 pub mod observe;
