@@ -148,15 +148,17 @@ impl Worker {
             self.now = now();
             let mut state = handle.state.lock();
             self.refresh_limits(&mut state);
+            // Before anything that was sent later: who has seen the reply of a change elsewhere must find
+            // its invalidation before the reply of the next request.
+            handle.mailbox.drain(&mut letters);
+            for letter in letters.drain(..) {
+                self.on_letter(&mut state, letter);
+            }
             for event in &events {
                 self.on_event(&mut state, *event);
             }
             self.on_again(&mut state);
             self.execute(&mut state);
-            handle.mailbox.drain(&mut letters);
-            for letter in letters.drain(..) {
-                self.on_letter(&mut state, letter);
-            }
             self.on_deadlines(&mut state);
             if Instant::now() >= next_tick {
                 self.tick(&mut state)?;
