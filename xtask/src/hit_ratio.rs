@@ -18,6 +18,9 @@ use crate::process::{Client, Server};
 
 const VALUE: [u8; 32] = [b'v'; 32];
 const WAIT: Duration = Duration::from_secs(20);
+/// Of the loop, this many requests, each for a row of so many keys.
+const LOOP_REQUESTS: usize = 15_000;
+const LOOP_ROW: u64 = 50;
 /// Room for these shares of a trace's distinct keys.
 const SHARES: [(&str, f64); 2] = [("1 %", 0.01), ("10 %", 0.1)];
 
@@ -143,8 +146,12 @@ fn looping(options: &Options) -> Result<Trace> {
     let path = Path::new(&options.traces).join("loop.txt.gz");
     let text = String::from_utf8(unpacked("gzip", &path)?)?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && *line != "*");
-    let keys = lines.map(str::parse).collect::<Result<Vec<u64>, _>>()?;
-    Ok(trace("loop", keys.into_iter(), options))
+    let laps = lines.map(str::parse).take(LOOP_REQUESTS).collect::<Result<Vec<u64>, _>>()?;
+    // The loop is of a few hundred keys, whose bytes would be lost beside those of the connections: each
+    // stands for a row of keys.
+    let keys =
+        laps.into_iter().flat_map(|number| (0..LOOP_ROW).map(move |at| number * LOOP_ROW + at));
+    Ok(trace("loop", keys, options))
 }
 
 fn trace(name: &'static str, keys: impl Iterator<Item = u64>, options: &Options) -> Trace {

@@ -213,7 +213,7 @@ fn steady(options: &Options, life: u64) -> Result<()> {
     let mut alive: VecDeque<u64> = VecDeque::new();
     let mut number = 0u64;
     // The first lives end evenly over one life from the end of the filling on.
-    let filled = now_ms()? + 1000 + keys / 100;
+    let filled = now_ms()? + 1000 + keys / 50;
     let mut put = |client: &mut Client,
                    deadlines: &mut dyn Iterator<Item = u64>,
                    alive: &mut VecDeque<u64>| {
@@ -231,6 +231,9 @@ fn steady(options: &Options, life: u64) -> Result<()> {
             (first..first + BATCH as u64).map(|at| filled + at * life * 1000 / keys);
         put(&mut client, &mut deadlines, &mut alive)?;
     }
+    let left = filled.checked_sub(now_ms()?).context("filling took too long for this show")?;
+    std::thread::sleep(Duration::from_millis(left));
+    exchange(&mut client, &[request(&["SLOWLOG", "RESET"])])?;
     let (mut dead, mut worst, mut samples) = (0.0, 0.0f64, 0u32);
     let mut swept = 0;
     let mut last = filled;
