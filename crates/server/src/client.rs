@@ -57,6 +57,8 @@ pub struct Client {
     pub id: u64,
     /// Bytes received and not yet consumed.
     pub input: Vec<u8>,
+    /// Bytes that its first request still lacks, at least.
+    pub wanted: usize,
     /// How far the first request in `input` is parsed.
     pub parser: RequestParser,
     /// Bytes to send, after the first `sent` of them.
@@ -132,6 +134,7 @@ impl Client {
             stream,
             id,
             input: Vec::new(),
+            wanted: 0,
             parser: RequestParser::default(),
             out: Vec::new(),
             sent: 0,

@@ -39,6 +39,9 @@ use timers::Timers;
 
 /// How long a worker without descriptors does not look for connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Bytes of huge requests that are moved in one turn: the next such request waits for the next turn, so that others
+/// are served in between.
+const HEAVY_MAX: usize = 64 << 20;
 /// Tokens of listeners start here.
 const LISTENERS: u64 = 1 << 63;
 
@@ -92,6 +95,8 @@ pub struct Worker {
     clock: Ticks,
     timers: Timers,
     limits: Limits,
+    /// Bytes of huge requests that were moved in this turn.
+    heavy: usize,
     /// Connections above a soft limit of output.
     above_soft: Vec<u64>,
     /// Which share of the connections was looked at last for idle ones.
@@ -124,6 +129,7 @@ impl Worker {
             clock: Ticks::now(),
             timers: Timers::default(),
             limits: Limits::default(),
+            heavy: 0,
             above_soft: Vec::new(),
             share: 0,
             paused: Vec::new(),
@@ -147,6 +153,7 @@ impl Worker {
             self.wait(&mut events, wake)?;
             self.now = now();
             let mut state = handle.state.lock();
+            self.heavy = 0;
             self.refresh_limits(&mut state);
             // Before anything that was sent later: who has seen the reply of a change elsewhere must find
             // its invalidation before the reply of the next request.
@@ -365,8 +372,16 @@ impl Worker {
         if client.batched || client.pending || !client.takes_replies() {
             return;
         }
+        let (len, room) = (client.input.len(), client.input.capacity());
+        if self.heavy >= HEAVY_MAX && len >= HEAVY_MAX {
+            return;
+        }
         match self.batch.read(&self.server, client, token) {
             ReadOutcome::Bytes(count) => {
+                if len >= HEAVY_MAX && len + count > room {
+                    // All of it had to move to a larger place.
+                    self.heavy += len;
+                }
                 client.active = self.now;
                 stats.bytes_in += count as u64;
                 stats.reads += 1;

@@ -78,6 +78,8 @@ pub struct Piece {
     pub failure: Option<ProtocolError>,
     /// There may be more whole requests behind them.
     pub more: bool,
+    /// Bytes that are missing at least.
+    wanted: usize,
     source: Source,
     own: Vec<u8>,
     /// The words of an inline request, which the arguments are places in.
@@ -161,6 +163,12 @@ impl Batch {
                 self.filled += count;
                 self.parse(server, client, token, Source::Arena(bytes));
             } else {
+                // Room for a long argument is made as its bytes arrive, eight times as much at a time and never
+                // more than is still to come: it is seldom moved, and untouched pages cost nothing.
+                if client.input.capacity() - client.input.len() < count {
+                    let ahead = client.wanted.min(client.input.len() * 7);
+                    client.input.reserve_exact(ahead.max(count));
+                }
                 client.input.extend_from_slice(self.arena.get(bytes).unwrap_or(&[]));
                 self.resume(server, client, token);
             }
@@ -194,6 +202,7 @@ impl Batch {
             used: 0,
             failure: None,
             more: false,
+            wanted: 0,
             source,
             own,
             inline: None,
@@ -260,7 +269,10 @@ impl Batch {
                         return;
                     }
                 }
-                Ok(Step::Incomplete { .. }) => return,
+                Ok(Step::Incomplete { wanted }) => {
+                    piece.wanted = wanted;
+                    return;
+                }
                 Err(error) => {
                     piece.failure = Some(error);
                     return;
@@ -268,6 +280,13 @@ impl Batch {
             }
         }
         piece.more = true;
+    }
+
+    /// Bytes that running a request of this piece moves, if they are many.
+    #[inline]
+    pub fn weight(&self, piece: usize) -> usize {
+        let bytes = self.pieces.get(piece).map_or(0, |piece| piece.own.len());
+        if bytes > READ_MAX { bytes } else { 0 }
     }
 
     /// Fetches memory for the commands that run after the one with this number.
@@ -335,6 +354,7 @@ impl Batch {
     pub fn give_back(&mut self, piece: usize, client: &mut Client, used: usize) {
         client.batched = false;
         let Some(piece) = self.pieces.get_mut(piece) else { return };
+        client.wanted = piece.wanted;
         let mut own = std::mem::take(&mut piece.own);
         match &piece.source {
             Source::Own if used < own.len() => {

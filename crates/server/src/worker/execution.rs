@@ -9,7 +9,7 @@ use larder_protocol::request::RequestParser;
 use parking_lot::MutexGuard;
 
 use super::batch::{Batch, Parsed};
-use super::{Worker, WorkerState};
+use super::{HEAVY_MAX, Worker, WorkerState};
 use crate::client::Client;
 use crate::clock::Ticks;
 use crate::dispatch::{Turn, Verdict};
@@ -46,11 +46,12 @@ impl Worker {
         }
         let mut held = false;
         let mut done = requests.start;
-        while done < requests.end {
+        while done < requests.end && self.heavy < HEAVY_MAX {
             batch.look_ahead(&self.server, done);
             let ran = batch.with_args(number, done, |parsed, args| {
                 self.run_one(state, &mut client, token, parsed, args)
             });
+            self.heavy += batch.weight(number);
             if ran != Some(true) {
                 held = true;
                 break;
