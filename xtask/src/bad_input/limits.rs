@@ -25,6 +25,24 @@ pub const ATTACKS: &[Attack] = &[
         run: too_many_clients,
     },
     Attack {
+        name: "too many strangers",
+        options: &["--requirepass", "CANARY-7f3a", "--maxclients", "40"],
+        growth_mib_max: 16,
+        run: too_many_strangers,
+    },
+    Attack {
+        name: "deaf subscribers",
+        options: &["--client-output-buffer-limit", "pubsub 2mb 0 0"],
+        growth_mib_max: 96,
+        run: deaf_subscribers,
+    },
+    Attack {
+        name: "an endless request",
+        options: &["--client-query-buffer-limit", "2mb"],
+        growth_mib_max: 64,
+        run: an_endless_request,
+    },
+    Attack {
         name: "full memory",
         options: &["--maxmemory", "40mb", "--maxmemory-policy", "noeviction"],
         growth_mib_max: 60,
@@ -118,6 +136,65 @@ fn too_many_clients(scene: &mut Scene) -> Result<()> {
     let (said, _) = exchange(&scene.server, b"PING\r\n")?;
     if said != b"+PONG\r\n" {
         bail!("a free place was not given: {}", said.escape_ascii());
+    }
+    Ok(())
+}
+
+/// Those who do not know the password cannot take the places of those who do.
+fn too_many_strangers(scene: &mut Scene) -> Result<()> {
+    let mut strangers: Vec<_> = (0..60).map(|_| scene.raw()).collect::<Result<_>>()?;
+    std::thread::sleep(Duration::from_millis(300));
+    let mut refused = 0;
+    for stream in &mut strangers {
+        refused += usize::from(read_out(stream, Duration::from_millis(5))?.1);
+    }
+    if refused < 40 {
+        bail!("only {refused} of 60 strangers were refused where 40 clients have room");
+    }
+    let connected = scene.info("connected_clients")?;
+    if connected > 12 {
+        bail!("{connected} connections, most of them strangers, hold places");
+    }
+    drop(strangers);
+    scene.wait_for("connected_clients", 1)?;
+    let (said, _) = exchange(&scene.server, b"AUTH CANARY-7f3a\r\n")?;
+    if said != b"+OK\r\n" {
+        bail!("one who knows the password was answered {:?}", said.escape_ascii().to_string());
+    }
+    Ok(())
+}
+
+/// A subscriber that does not read is dropped at the limit; one that reads gets everything.
+fn deaf_subscribers(scene: &mut Scene) -> Result<()> {
+    let mut deaf: Vec<_> = (0..5).map(|_| scene.raw()).collect::<Result<_>>()?;
+    for stream in &mut deaf {
+        stream.write_all(b"SUBSCRIBE news\r\n")?;
+    }
+    scene.wait_for("pubsub_clients", 5)?;
+    let text = "x".repeat(100_000);
+    for _ in 0..400 {
+        scene.call(&["PUBLISH", "news", &text])?;
+        if scene.info("pubsub_clients")? == 0 {
+            return Ok(());
+        }
+    }
+    bail!("{} subscribers hold 40 MB each that they do not read", scene.info("pubsub_clients")?)
+}
+
+/// A request that goes on and on ends at the limit of what one client may send ahead.
+fn an_endless_request(scene: &mut Scene) -> Result<()> {
+    let mut stream = scene.raw()?;
+    stream.write_all(b"*1000000\r\n")?;
+    let piece = format!("$100000\r\n{}\r\n", "x".repeat(100_000));
+    for _ in 0..200 {
+        if stream.write_all(piece.as_bytes()).is_err() {
+            return scene.wait_for("connected_clients", 1);
+        }
+        scene.call(&["PING"])?;
+    }
+    let (_, closed) = read_out(&mut stream, Duration::from_millis(300))?;
+    if !closed {
+        bail!("20 MB of one request are held where 2 are allowed");
     }
     Ok(())
 }
