@@ -141,12 +141,16 @@ fn raw(server: &Server) -> Result<TcpStream> {
     Ok(stream)
 }
 
+/// Silence after which an answer is taken for whole; the long one where the connection is expected to close.
+const SHORT: Duration = Duration::from_millis(100);
+const LONG: Duration = Duration::from_millis(1500);
+
 /// Sends bytes and reads until the server closes or is silent for a while. The second part: whether it closed.
-fn exchange(server: &Server, bytes: &[u8]) -> Result<(Vec<u8>, bool)> {
+fn exchange(server: &Server, bytes: &[u8], silence: Duration) -> Result<(Vec<u8>, bool)> {
     let mut stream = raw(server)?;
     // The server may close before all is written.
     let _ = stream.write_all(bytes);
-    read_out(&mut stream, Duration::from_millis(100))
+    read_out(&mut stream, silence)
 }
 
 fn read_out(stream: &mut TcpStream, silence: Duration) -> Result<(Vec<u8>, bool)> {

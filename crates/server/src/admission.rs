@@ -9,6 +9,15 @@ use larder_net::Stream;
 use crate::client::Client;
 use crate::shared::Server;
 
+/// A connection that may stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Admitted {
+    /// Its number.
+    pub id: u64,
+    /// It has yet to show the password, and is counted as one of those.
+    pub stranger: bool,
+}
+
 impl Server {
     /// Whether CLIENT PAUSE holds this request back.
     pub fn holds(&self, client: &Client, args: Args<'_>, now: Millis) -> bool {
@@ -31,14 +40,15 @@ impl Server {
         self.is_paused(writes, now)
     }
 
-    /// Whether a connection may stay: answers and drops it if not. Returns its number.
-    pub fn admit(&self, stream: &Stream) -> Option<u64> {
+    /// Whether a connection may stay: answers and drops it if not.
+    pub fn admit(&self, stream: &Stream) -> Option<Admitted> {
         let config = self.config();
+        let stranger = self.protected.load(Ordering::Relaxed);
         let refusal: Option<&[u8]> = if self.connections.load(Ordering::Acquire)
             >= self.maxclients.load(Ordering::Relaxed)
         {
             Some(b"-ERR max number of clients reached\r\n")
-        } else if self.protected.load(Ordering::Relaxed)
+        } else if stranger
             && self.strangers.load(Ordering::Relaxed)
                 >= (self.maxclients.load(Ordering::Relaxed) / 4).max(1)
         {
@@ -62,6 +72,8 @@ impl Server {
             return None;
         }
         self.connections.fetch_add(1, Ordering::AcqRel);
-        Some(self.next_client.fetch_add(1, Ordering::Relaxed))
+        // Counted here, not where it is seated: a burst is admitted before the first of it has a seat.
+        self.strangers.fetch_add(usize::from(stranger), Ordering::Relaxed);
+        Some(Admitted { id: self.next_client.fetch_add(1, Ordering::Relaxed), stranger })
     }
 }

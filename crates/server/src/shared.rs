@@ -18,6 +18,7 @@ use larder_store::settings::EvictionBits;
 use larder_store::{DbIndex, Keyspace, Settings, Thresholds};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use crate::admission::Admitted;
 use crate::background::Background;
 use crate::blocking::{Blocked, Waiter};
 use crate::commandlog::CommandLog;
@@ -66,7 +67,7 @@ pub struct AllocatorFigures {
 /// A letter to a worker.
 pub enum Letter {
     /// A fresh connection to serve.
-    Accepted(Stream, u64),
+    Accepted(Stream, Admitted),
     /// A published message, an invalidation: to be encoded for the client's protocol.
     Deliver(u64, Arc<Message>),
     /// The reply of a command that had waited, and who waited if it was a key that ended the wait.

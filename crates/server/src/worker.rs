@@ -23,6 +23,7 @@ use larder_net::{
 use larder_protocol::reply::Reply;
 use parking_lot::MutexGuard;
 
+use crate::admission::Admitted;
 use crate::books::Books;
 use crate::client::Client;
 use crate::clock::{self, Ticks};
@@ -291,21 +292,19 @@ impl Worker {
                     return;
                 }
             };
-            let Some(id) = self.server.admit(&stream) else { continue };
+            let Some(admitted) = self.server.admit(&stream) else { continue };
             self.next_worker = (self.next_worker + 1) % self.server.workers.len().max(1);
-            self.server.post(self.next_worker, Letter::Accepted(stream, id));
+            self.server.post(self.next_worker, Letter::Accepted(stream, admitted));
         }
     }
 
     fn on_letter(&mut self, state: &mut MutexGuard<'_, WorkerState>, letter: Letter) {
         match letter {
-            Letter::Accepted(stream, id) => {
+            Letter::Accepted(stream, Admitted { id, stranger }) => {
                 stream.set_keepalive(self.server.config().tcp_keepalive);
-                let open = !self.server.protected.load(Ordering::Relaxed);
                 state.stats.connections += 1;
-                let mut client = Client::new(stream, id, open, self.now);
-                client.stranger = !open;
-                self.server.strangers.fetch_add(usize::from(!open), Ordering::Relaxed);
+                let mut client = Client::new(stream, id, !stranger, self.now);
+                client.stranger = stranger;
                 let token = state.seat(client);
                 if let Some(client) = state.client(token)
                     && self.reactor.register(&client.stream, Token(token), Interest::Read).is_err()
