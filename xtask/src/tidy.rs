@@ -91,6 +91,11 @@ fn lengths(path: &str, text: &str, long: &mut BTreeMap<String, usize>) {
     }
     for (at, line) in lines.iter().enumerate() {
         let Some(name) = function(line) else { continue };
+        // A trait may only name it.
+        let head_end = lines.iter().skip(at).find(|line| line.ends_with(['{', ';', '}']));
+        if head_end.is_none_or(|line| !line.ends_with('{')) {
+            continue;
+        }
         // rustfmt puts the closing brace below the first letter of the function.
         let indent = line.len() - line.trim_start().len();
         let end = format!("{}}}", " ".repeat(indent));
@@ -255,6 +260,7 @@ mod tests {
         let text = format!(
             "//! Head.\nimpl X {{\n    pub fn short() {{\n    }}\n}}\npub fn long<T>() {{\n{body}}}\n"
         );
+        let text = format!("{text}trait T {{\n    fn named(\n    );\n{body}    }}\n}}\n");
         let mut long = BTreeMap::new();
         lengths("a.rs", &text, &mut long);
         assert_eq!(long, BTreeMap::from([("a.rs long".to_owned(), 72)]));
