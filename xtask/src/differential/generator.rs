@@ -35,7 +35,7 @@ const HOSTILE: &[&str] = &[
 
 /// Commands whose number of words is never changed: they take more of them than the oracle's, or would
 /// draw at random, or leave an order open.
-const FIXED: &[&[u8]] = &[b"ZRANK", b"ZREVRANK", b"SPOP", b"SORT", b"SORT_RO", b"HELLO"];
+const FIXED: &[&str] = &["ZRANK", "ZREVRANK", "SPOP", "SORT", "SORT_RO", "HELLO", "CLIENT|LIST"];
 
 /// A part of a template.
 enum Node {
@@ -162,7 +162,7 @@ impl Generator {
                 (kind, _) => kind,
             };
             // Wrong arity, now and then.
-            let fixed = !alone || kind != Kind::Plain || FIXED.contains(&&words[0][..]);
+            let fixed = !alone || kind != Kind::Plain || FIXED.contains(&&name(&words)[..]);
             if words.len() > 1 && !fixed && self.rng.below(50) == 0 {
                 let at = 1 + self.rng.below_usize(words.len() - 1);
                 if self.rng.below(2) == 0 {

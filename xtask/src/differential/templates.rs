@@ -149,6 +149,6 @@ pub const GROUPS: &[Group] = &[
         "CLIENT TRACKING on BCAST PREFIX s ; SET s7 $v ; @pause ; CLIENT TRACKING on BCAST PREFIX s1 ; CLIENT TRACKINGINFO ; CLIENT TRACKING off", "CLIENT TRACKING on ; GET s7 ; SET s7 $v ; SET s7 $i ; CLIENT TRACKING off", "RESET", "RESET", "PUBSUB NUMPAT", "PUBSUB NUMSUB ($u)",
     ] },
     Group { weight: 80, kind: Kind::Plain, crowd: true, templates: &["PUBLISH $u $v", "PUBLISH $u $v", "SPUBLISH $u $v", "RPUSH $l ($e)", "LPUSH $l ($e)", "ZADD $z ($m_$e)",
-        "DEL $l ; RPUSH $l a b c", "MULTI ; RPUSH $l a ; RPUSH $l b ; EXEC", "MULTI ; ZADD $z 1 a ; DEL $z ; EXEC", "RENAME $l $l", "SORT $t ALPHA STORE $l", "PUBSUB NUMSUB ($u)", "PUBSUB CHANNELS"] },
+        "DEL $l ; RPUSH $l a b c", "MULTI ; RPUSH $l a ; RPUSH $l b ; EXEC", "MULTI ; ZADD $z 1 a ; DEL $z ; EXEC", "RENAME $l $l", "SORT $j ALPHA STORE $l", "PUBSUB NUMSUB ($u)", "PUBSUB CHANNELS"] },
     Group { weight: 5, kind: Kind::Ends, crowd: true, templates: &["QUIT"] },
 ];

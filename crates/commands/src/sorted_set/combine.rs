@@ -303,9 +303,25 @@ fn keep(
     let records = ctx.keys.read_all(keys);
     let sources = operands(&records)?;
     let options = Options::parse(args, 3 + keys.len(), keys.len(), allowed)?;
-    let result = combine(sources, &options, how, &ctx.settings.thresholds);
+    let limits = &ctx.settings.thresholds;
+    let result = combine(sources, &options, how, &Thresholds { zset_entries: 0, ..*limits });
+    let result = settled(result, limits);
     store(ctx, args.at(1), result, name);
     Ok(Outcome::Done)
+}
+
+/// A result in the form that its size asks for. It is put together in the big form, as Redis does, since
+/// only that one keeps negative zeros.
+fn settled(big: SortedSet, limits: &Thresholds) -> SortedSet {
+    let fits = |(member, _): (Text<'_>, f64)| member.len() <= limits.zset_value;
+    if big.len() > limits.zset_entries || !big.iter().all(fits) {
+        return big;
+    }
+    let mut small = SortedSet::new();
+    for (member, score) in big.iter() {
+        small.insert(&member.to_vec(), score, limits);
+    }
+    small
 }
 
 pub(super) fn zunion(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
