@@ -35,7 +35,8 @@ const HOSTILE: &[&str] = &[
 
 /// Commands whose number of words is never changed: they take more of them than the oracle's, or would
 /// draw at random, or leave an order open.
-const FIXED: &[&str] = &["ZRANK", "ZREVRANK", "SPOP", "SORT", "SORT_RO", "HELLO", "CLIENT|LIST"];
+const FIXED: &[&str] =
+    &["ZRANK", "ZREVRANK", "SPOP", "SORT", "SORT_RO", "HELLO", "CLIENT|LIST", "CLIENT|KILL"];
 
 /// A part of a template.
 enum Node {
@@ -180,7 +181,8 @@ impl Generator {
             match node {
                 Node::Word(word) => out.push(word.clone()),
                 Node::Atom(kind) => {
-                    let hostile = !b"rkshltzqgGXLCjJQua".contains(kind) && self.rng.below(60) == 0;
+                    let hostile =
+                        !b"rkshltzqgGXLCjJQuaTM".contains(kind) && self.rng.below(60) == 0;
                     let value = match hostile {
                         true => HOSTILE[self.rng.below_usize(HOSTILE.len())].as_bytes().to_vec(),
                         false => self.atom(*kind),

@@ -385,9 +385,14 @@ impl<'s> Stage<'s> {
 /// How many of the events belong into one write.
 fn group(events: &[Event]) -> usize {
     let first = &events[0];
-    // As many replies as there are subscriptions: alone, so that they are known as its replies.
-    let leaves = |event: &Event| event.words.len() == 1 && event.words[0].ends_with(b"UNSUBSCRIBE");
-    if leaves(first) {
+    // Alone: what answers as often as there are subscriptions, so that all of it is known as its reply, and
+    // what changes how messages are written, so that those before it are read first.
+    let alone = |event: &Event| match &event.words[0][..] {
+        b"UNSUBSCRIBE" | b"PUNSUBSCRIBE" | b"SUNSUBSCRIBE" => event.words.len() == 1,
+        b"RESET" | b"HELLO" => true,
+        _ => false,
+    };
+    if alone(first) {
         return 1;
     }
     let most = match first.kind {
@@ -397,7 +402,7 @@ fn group(events: &[Event]) -> usize {
         Kind::Waits | Kind::Ends | Kind::Pause => 1,
     };
     let same =
-        |event: &&Event| event.lane == first.lane && event.kind == first.kind && !leaves(event);
+        |event: &&Event| event.lane == first.lane && event.kind == first.kind && !alone(event);
     events.iter().take(most).take_while(same).count()
 }
 

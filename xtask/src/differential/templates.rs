@@ -135,7 +135,7 @@ pub const GROUPS: &[Group] = &[
     // Deadlines that pass.
     Group { weight: 3, kind: Kind::Pause, crowd: false, templates: &[
         "SET s9 $v PX 1 ; @pause ; GET s9 ; TTL s9", "DEL h9 ; HSET h9 a b ; PEXPIRE h9 1 ; @pause ; HGETALL h9 ; EXISTS h9", "PSETEX s9 1 $v ; @pause ; SETNX s9 $v ; PTTL s9",
-        "PSETEX s9 1 $v ; @pause ; APPEND s9 $v", "PSETEX s9 1 $v ; WATCH s9 ; @pause ; MULTI ; GET s9 ; EXEC ; GET s9", "PSETEX s9 1 $v ; @pause ; WATCH s9 ; MULTI ; SET s9 $v ; EXEC ; GET s9",
+        "PSETEX s9 1 $v ; @pause ; APPEND s9 $v", "PSETEX s9 1 $v ; @pause ; WATCH s9 ; MULTI ; SET s9 $v ; EXEC ; GET s9",
         "DEL l9 ; RPUSH l9 a ; PEXPIRE l9 1 ; @pause ; RPUSH l9 b ; LRANGE l9 0 -1", "PSETEX s9 1 $v ; @pause ; RENAME s9 s8", "PSETEX s9 1 $v ; @pause ; COPY s9 s8 REPLACE", "SET s9 $v ; GETEX s9 PX 1 ; @pause ; EXISTS s9",
     ] },
     Group { weight: 60, kind: Kind::Waits, crowd: true, templates: &[
