@@ -106,16 +106,18 @@ impl<'o> Reply<'o> {
     }
 
     /// An error, its code word first: `"ERR syntax error"`. Line ends within `text` become spaces,
-    /// so bytes quoted from a client can never pass for a reply of their own.
+    /// so bytes quoted from a client can never pass for a reply of their own; those at its end go.
     #[inline]
     pub fn error(&mut self, text: &str) {
-        self.line(b'-', text.as_bytes());
+        self.error_bytes(text.as_bytes());
     }
 
     /// As [`Reply::error`], for texts that quote bytes of any kind.
     #[inline]
     pub fn error_bytes(&mut self, text: &[u8]) {
-        self.line(b'-', text);
+        let ends = |byte: &u8| matches!(byte, b'\r' | b'\n');
+        let end = text.iter().rposition(|byte| !ends(byte)).map_or(0, |last| last + 1);
+        self.line(b'-', text.get(..end).unwrap_or(text));
     }
 
     /// An integer.

@@ -103,7 +103,7 @@ pub const GROUPS: &[Group] = &[
     plain(10, &[
         "SETBIT $s $o <0|1|2>", "GETBIT $s $o", "BITCOUNT $s [$x_$x] [BIT|BYTE]", "BITCOUNT $s $x $x [BIT|BYTE]", "BITPOS $s <0|1> [$x] [$x] [BIT|BYTE]", "BITPOS $s <0|1|2> $x $x [BIT|BYTE]",
         "BITOP <AND|OR|XOR> $s ($s)", "BITOP NOT $s $s",
-        "BITFIELD $s ([OVERFLOW_<WRAP|SAT|FAIL>]_<GET_$w_$o|SET_$w_$o_$i|INCRBY_$w_$o_$i|SET_$w_#$n_$i>)", "BITFIELD_RO $s GET $w $o", "BITFIELD_RO $s <set|incrby> $w $o $i",
+        "BITFIELD $s ([OVERFLOW_<WRAP|SAT|FAIL>]_<GET_$w_$o|SET_$w_$o_$B|INCRBY_$w_$o_$B|SET_$w_#$n_$B>)", "BITFIELD_RO $s GET $w $o", "BITFIELD_RO $s <set|incrby> $w $o $i",
     ]),
     // HyperLogLogs.
     plain(4, &["PFADD $q ($e)", "PFADD $q", "PFADD $q ($E) ($E) ($E)", "PFCOUNT ($q)", "PFMERGE $q ($q)", "GET $q", "GETRANGE $q 0 15", "STRLEN $q", "DEL $Q"]),

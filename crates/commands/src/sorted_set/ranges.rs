@@ -215,11 +215,16 @@ pub(super) fn zrevrangebylex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Ou
 
 pub(super) fn zrangestore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let query = Query::parse(args, 3, None, true)?;
-    let limits = &ctx.settings.thresholds;
+    let mut limits = ctx.settings.thresholds;
     let mut result = SortedSet::new();
     if let Some(sorted) = ctx.keys.read::<SortedSet>(args.at(2))? {
-        for (member, score) in sorted.range(query.ranks(sorted)) {
-            member.with_bytes(|bytes| result.insert(bytes, score, limits));
+        let ranks = query.ranks(sorted);
+        if ranks.len() > limits.zset_entries {
+            // In the big form from the beginning: only that one keeps negative zeros.
+            limits.zset_entries = 0;
+        }
+        for (member, score) in sorted.range(ranks) {
+            member.with_bytes(|bytes| result.insert(bytes, score, &limits));
         }
     }
     store(ctx, args.at(1), result, "zrangestore");
