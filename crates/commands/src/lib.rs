@@ -8,6 +8,7 @@ pub mod bitmap;
 pub mod context;
 mod deadline;
 pub mod digest;
+pub mod dump;
 pub mod effects;
 pub mod expire;
 pub mod fault;
@@ -40,6 +41,7 @@ pub fn families() -> impl Iterator<Item = &'static Command> {
     let families: &[&'static [Command]] = &[
         bitfield::COMMANDS,
         bitmap::COMMANDS,
+        dump::COMMANDS,
         expire::COMMANDS,
         generic::COMMANDS,
         geo::COMMANDS,

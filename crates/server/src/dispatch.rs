@@ -65,6 +65,13 @@ pub enum Verdict {
 }
 
 const NO_AUTH: Fault = Fault::text("NOAUTH Authentication required.");
+const LOADING: Fault = Fault::text("LOADING Redis is loading the dataset in memory");
+const NOT_SAVED: Fault = Fault::text(
+    "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
+     Commands that may modify the data set are disabled, because this instance is configured to report \
+     errors during writes if RDB snapshotting fails (stop-writes-on-bgsave-error option). Please check \
+     the Redis logs for details about the RDB error.",
+);
 const OUT_OF_MEMORY: Fault = Fault::text("OOM command not allowed when used memory > 'maxmemory'.");
 
 impl Turn<'_> {
@@ -166,6 +173,13 @@ impl Turn<'_> {
         let needs_memory = flags.has(Flags::DENYOOM) || queued;
         if self.server.is_out_of_memory() && !self.make_room() && needs_memory {
             return Err(OUT_OF_MEMORY);
+        }
+        if self.server.loading.load(Ordering::Relaxed) && !flags.has(Flags::LOADING) {
+            return Err(LOADING);
+        }
+        if flags.has(Flags::WRITE) && self.server.saves.have_failed() && self.server.stops_writes()
+        {
+            return Err(NOT_SAVED);
         }
         if client.multi.is_some() && flags.has(Flags::NO_MULTI) {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));

@@ -24,6 +24,7 @@ use crate::blocking::{Blocked, Waiter};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::durability::journal::Journal;
+use crate::durability::save::Saves;
 use crate::events::EventFlags;
 use crate::eviction::{Evictions, eviction_of};
 use crate::latency::Latency;
@@ -95,6 +96,10 @@ pub type WatchTable = HashMap<(DbIndex, Box<[u8]>), Vec<Arc<AtomicBool>>>;
 pub struct Server {
     /// The data.
     pub keyspace: Keyspace,
+    /// How saving to disk stands.
+    pub saves: Saves,
+    /// The data is being loaded: most commands must wait.
+    pub loading: AtomicBool,
     /// Frees what is big.
     pub background: Background,
     /// What went to make room.
@@ -192,6 +197,8 @@ impl Server {
             memory_peak: AtomicUsize::new(0),
             memory_at_start: AtomicUsize::new(0),
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), usize::from(config.databases)),
+            saves: Saves::new(now().0 / 1000),
+            loading: AtomicBool::new(false),
             background: Background::default(),
             evictions: Evictions::default(),
             journal: Journal::default(),
@@ -271,6 +278,12 @@ impl Server {
         self.revision.fetch_add(1, Ordering::AcqRel);
         self.observe();
         Ok(())
+    }
+
+    /// Whether a failed save is a reason to refuse writes.
+    pub fn stops_writes(&self) -> bool {
+        let config = self.config();
+        config.stop_writes_on_bgsave_error && !config.save.is_empty()
     }
 
     /// Tells the keyspace whether every change is to be reported.

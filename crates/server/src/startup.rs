@@ -9,6 +9,7 @@ use larder_net::{Mailbox, Reactor};
 use parking_lot::Mutex;
 
 use crate::config::{Config, RawConfig, Supervision};
+use crate::durability::save;
 use crate::listening::Doors;
 use crate::log::{notice, warning};
 use crate::registry;
@@ -50,11 +51,14 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     if let Err(error) = server.oom_score.apply(&server.config()) {
         warning(&format!("Unable to write oom_score_adj: {error}"));
     }
-    announce(&server);
     let supervisor = Supervisor::find(server.config().supervised);
     if server.config().supervised == Supervision::Systemd && supervisor == Supervisor::Nobody {
         warning("WARNING: supervised by systemd, but NOTIFY_SOCKET is not in the environment");
     }
+    std::env::set_current_dir(&server.config().dir)
+        .map_err(|error| format!("Can't chdir to '{}': {error}", server.config().dir))?;
+    save::start(&server).map_err(|error| format!("No thread to save: {error}"))?;
+    server.loading.store(true, Ordering::Release);
     let ending = watch_signals()?;
     let mut threads = Vec::new();
     for (number, reactor) in reactors.into_iter().enumerate() {
@@ -69,8 +73,20 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             });
         threads.push(thread.map_err(|error| format!("No thread for a worker: {error}"))?);
     }
+    if let Err(reason) = save::load(&server) {
+        warning(&format!("Fatal error loading the DB, check server logs. Exiting. {reason}"));
+        server.stop();
+        return Err(reason);
+    }
+    server.loading.store(false, Ordering::Release);
+    announce(&server);
     supervisor.ready();
+    let mut rounds = 0u32;
     while !server.stopping.load(Ordering::Acquire) {
+        rounds = rounds.wrapping_add(1);
+        if rounds.is_multiple_of(20) {
+            save::tick(&server);
+        }
         std::thread::sleep(Duration::from_millis(50));
         if ending.load(Ordering::Acquire) {
             notice("Received a signal to end: shutting down");
@@ -84,6 +100,10 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             Ok(Err(error)) => return Err(format!("A worker's event loop broke: {error}")),
             Err(_) => return Err("A worker panicked".to_owned()),
         }
+    }
+    let save = server.saves.asked_at_end().unwrap_or(!server.config().save.is_empty());
+    if save && let Err(error) = save::save_at_end(&server) {
+        warning(&format!("The data was not saved: {error}"));
     }
     drop(pid_file);
     notice("Larder is now ready to exit, bye bye...");
@@ -123,7 +143,11 @@ fn announce(server: &Server) {
         notice(&format!("Listening on {}", door.place));
     }
     notice(&format!("{} workers, {} databases", server.workers.len(), config.databases));
-    notice("Data is in memory only: nothing is kept on disk");
+    if config.save.is_empty() {
+        notice("Data is in memory only: it is kept on disk by SAVE and BGSAVE alone");
+    } else {
+        notice(&format!("Data is saved to {}/{}", config.dir, config.dbfilename));
+    }
     if config.requirepass.is_empty() {
         warning("WARNING: no password is set (requirepass)");
     }

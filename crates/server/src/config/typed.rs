@@ -144,6 +144,18 @@ config! {
     oom_score_adj_values: [i64; 3] = "oom-score-adj-values",
     /// Who is told that the server is ready.
     supervised: Supervision = "supervised",
+    /// Save after so many seconds and changes.
+    save: Vec<(u64, u64)> = "save",
+    /// Directory of the data files.
+    dir: String = "dir",
+    /// Name of the snapshot.
+    dbfilename: String = "dbfilename",
+    /// Long texts are compressed in it.
+    rdbcompression: bool = "rdbcompression",
+    /// It ends with a checksum.
+    rdbchecksum: bool = "rdbchecksum",
+    /// Refuses writes after a failed save.
+    stop_writes_on_bgsave_error: bool = "stop-writes-on-bgsave-error",
     /// File with the process number.
     pidfile: Option<String> = "pidfile",
 }

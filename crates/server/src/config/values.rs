@@ -255,6 +255,7 @@ from_value! {
     Vec<String>: Value::Bind(addresses) => Some(addresses.clone());
     OutputLimits: Value::Output(limits) => Some(*limits);
     KeyspaceEvents: Value::Events(events) => Some(*events);
+    Vec<(u64, u64)>: Value::Save(points) => Some(points.clone());
     Vec<f64>: Value::Percentiles(list) => Some(list.clone());
     [i64; 3]: Value::Oom(scores) => Some(*scores);
 }

@@ -10,6 +10,7 @@ mod docs;
 pub mod latency;
 pub mod memory;
 pub mod observe;
+pub mod persistence;
 pub mod pubsub;
 pub mod server;
 
@@ -84,6 +85,7 @@ pub fn commands() -> impl Iterator<Item = &'static ControlCommand> {
         latency::COMMANDS,
         memory::COMMANDS,
         observe::COMMANDS,
+        persistence::COMMANDS,
         pubsub::COMMANDS,
         crate::transactions::COMMANDS,
     ]

@@ -302,8 +302,9 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
         // A shutdown waits for nothing, so there is never one to abort.
         return Err(Fault::text("ERR No shutdown in progress."));
     }
-    if asked("SAVE") && !asked("FORCE") {
-        return Err(Fault::text("ERR persistence is not supported yet: use SHUTDOWN NOSAVE"));
+    let saves = &session.turn.server.saves;
+    if asked("SAVE") || asked("NOSAVE") {
+        saves.ask_at_end(asked("SAVE"));
     }
     crate::log::warning("User requested shutdown...");
     session.turn.server.stop();

@@ -1,11 +1,13 @@
 //! The metrics of INFO but those of memory: one row each. How figures are gathered, and how they are
 //! written, is known elsewhere.
 
+use std::sync::atomic::Ordering;
+
 use larder_base::hash::KeyHasher;
 
 use crate::control::server::REDIS_VERSION;
 use crate::observe::info::Metric;
-use crate::observe::info::Value::{Count, Decimal, Signed, Text, Word};
+use crate::observe::info::Value::{self, Count, Decimal, Signed, Text, Word};
 use crate::observe::snapshot::Snapshot;
 use crate::pubsub::Space;
 
@@ -118,40 +120,73 @@ pub const CLIENTS: &[Metric] = &[
     ),
 ];
 
-/// What is kept on disk: nothing.
+fn running_save(snapshot: &Snapshot<'_>) -> [usize; 2] {
+    if snapshot.server.saves.is_running() { snapshot.server.saves.progress() } else { [0, 0] }
+}
+
+fn seconds(seconds: Option<u64>) -> Value {
+    Signed(seconds.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(-1))
+}
+
+/// What is kept on disk.
 pub const PERSISTENCE: &[Metric] = &[
-    Metric::gauge("loading", "Whether data is loading.", |_| Count(0)),
+    Metric::gauge("loading", "Whether data is loading.", |s| {
+        of(usize::from(s.server.loading.load(Ordering::Relaxed)))
+    }),
     Metric::gauge("async_loading", "Whether data is loading in the background.", |_| Count(0)),
     Metric::gauge("current_cow_peak", "Most bytes copied by a save that runs.", |_| Count(0)),
-    Metric::gauge("current_cow_size", "Bytes copied by a save that runs.", |_| Count(0)),
+    Metric::gauge("current_cow_size", "Bytes copied by a save that runs.", |s| {
+        of(s.server.keyspace.snapshot_bytes())
+    }),
     Metric::gauge("current_cow_size_age", "Age of that figure.", |_| Count(0)),
-    Metric::gauge("current_fork_perc", "Progress of a save that runs.", |_| Decimal(0.0, 2)),
-    Metric::gauge("current_save_keys_processed", "Keys written by a save that runs.", |_| Count(0)),
-    Metric::gauge("current_save_keys_total", "Keys that it is to write.", |_| Count(0)),
+    Metric::gauge("current_fork_perc", "Progress of a save that runs.", |s| {
+        let [seen, all] = running_save(s);
+        Decimal(100.0 * seen as f64 / all.max(1) as f64, 2)
+    }),
+    Metric::gauge("current_save_keys_processed", "Keys written by a save that runs.", |s| {
+        let [seen, _] = running_save(s);
+        of(seen)
+    }),
+    Metric::gauge("current_save_keys_total", "Keys that it is to write.", |s| {
+        let [_, all] = running_save(s);
+        of(all)
+    }),
     Metric::gauge(
         "rdb_changes_since_last_save",
         "Modifications since the last save, or the start.",
-        |s| Count(s.stats.dirty),
+        |s| Count(s.stats.dirty.saturating_sub(s.server.saves.last().dirty)),
     ),
-    Metric::gauge("rdb_bgsave_in_progress", "Whether a save runs.", |_| Count(0)),
+    Metric::gauge("rdb_bgsave_in_progress", "Whether a save runs.", |s| {
+        of(usize::from(s.server.saves.is_running()))
+    }),
     Metric::gauge(
         "rdb_last_save_time",
         "When the data was saved last; the start, if never.",
-        |s| Signed(s.server.started.0 / 1000),
+        |s| Signed(s.server.saves.last().at_s),
     ),
-    Metric::fact("rdb_last_bgsave_status", "How it ended.", |_| Word("ok")),
-    Metric::gauge("rdb_last_bgsave_time_sec", "How long it took; -1 = never.", |_| Signed(-1)),
-    Metric::gauge("rdb_current_bgsave_time_sec", "How long the one that runs takes.", |_| {
-        Signed(-1)
+    Metric::fact("rdb_last_bgsave_status", "How it ended.", |s| {
+        Word(if s.server.saves.last().ok { "ok" } else { "err" })
     }),
-    Metric::counter("rdb_saves", "Saves.", |_| Count(0)),
+    Metric::gauge("rdb_last_bgsave_time_sec", "How long it took; -1 = never.", |s| {
+        seconds(s.server.saves.last().took_s)
+    }),
+    Metric::gauge("rdb_current_bgsave_time_sec", "How long the one that runs takes.", |s| {
+        seconds(s.server.saves.last().running_since.map(|since| since.elapsed().as_secs()))
+    }),
+    Metric::counter("rdb_saves", "Saves.", |s| Count(s.server.saves.last().count)),
     Metric::gauge("rdb_last_cow_size", "Bytes that the last save copied.", |_| Count(0)),
     Metric::gauge(
         "rdb_last_load_keys_expired",
         "Keys that were due when the data was loaded.",
-        |_| Count(0),
+        |s| {
+            let [_, expired] = s.server.saves.loaded();
+            of(expired)
+        },
     ),
-    Metric::gauge("rdb_last_load_keys_loaded", "Keys loaded at the start.", |_| Count(0)),
+    Metric::gauge("rdb_last_load_keys_loaded", "Keys loaded at the start.", |s| {
+        let [keys, _] = s.server.saves.loaded();
+        of(keys)
+    }),
     Metric::gauge("aof_enabled", "Whether a log of changes is written.", |_| Count(0)),
     Metric::gauge("aof_rewrite_in_progress", "Whether it is rewritten now.", |_| Count(0)),
     Metric::gauge("aof_rewrite_scheduled", "Whether it will be.", |_| Count(0)),

@@ -116,6 +116,16 @@ pub(crate) fn promoted(tick: u32) -> u32 {
     MAIN | tick & TICK_MASK
 }
 
+/// LRU bits of a key that was used then.
+pub fn last_access(when: Millis) -> u32 {
+    clock(when, 24)
+}
+
+/// LFU bits of a key with this counter now.
+pub fn frequency(now: Millis, counter: u8) -> u32 {
+    minutes(now) << 8 | u32::from(counter)
+}
+
 fn age_ticks(bits: u32, moment: Moment<'_>) -> u32 {
     moment.tick.wrapping_sub(bits) & TICK_MASK
 }

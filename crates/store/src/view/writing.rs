@@ -170,6 +170,15 @@ impl View<'_> {
         }
     }
 
+    /// Tells the eviction policy what it knew of a key elsewhere.
+    pub fn set_eviction_bits(&mut self, key: &[u8], bits: u32) {
+        if let Some(spot) = self.live(key)
+            && let Some(mut record) = self.at_mut(spot)
+        {
+            record.set_eviction_bits(bits);
+        }
+    }
+
     /// Deletes a key to make room, and reports it. False if it is not there.
     pub fn evict(&mut self, key: &[u8]) -> bool {
         let Some(spot) = self.live(key) else { return false };

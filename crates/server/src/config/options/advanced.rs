@@ -1,7 +1,7 @@
 //! Rows: the process, its log, signals, threads and debugging. They must never know the process itself.
 
 use super::super::values::{LogLevel, OomScoreAdj, Supervision};
-use super::{INT, Kind, NO_PERSISTENCE, Row};
+use super::{INT, Kind, Row};
 
 const SYSLOG: &str = "there is no system log: lines go to the standard output or to 'logfile'";
 const CPULIST: &str = "threads are not bound to cores";
@@ -160,7 +160,5 @@ pub(super) static ROWS: &[Row] = &[
         .alias("bgsave_cpulist")
         .immutable()
         .harmless(CPULIST),
-    Row::new("dir", Kind::Text, ".", "Directory of the data files.")
-        .protected()
-        .harmless(NO_PERSISTENCE),
+    Row::new("dir", Kind::Text, ".", "Directory of the data files.").protected(),
 ];

@@ -1,28 +1,97 @@
-//! Rows: snapshots and the append-only file, none of which exists yet. They must never know files.
+//! Rows: snapshots and the append-only file, which does not exist yet. They must never know files.
 
 use super::{INT, Kind, LONG, NO_PERSISTENCE as WHY, Row};
 
 pub(super) static ROWS: &[Row] = &[
-    Row::new("save", Kind::Save, "", "Snapshot after so many seconds and changes; the default of Redis is 3600 1 300 100 60 10000.").later(WHY),
+    Row::new(
+        "save",
+        Kind::Save,
+        "",
+        "Snapshot after so many seconds and changes; the default of Redis is 3600 1 300 100 60 10000.",
+    ),
     Row::new("appendonly", Kind::Bool, "no", "Append-only file.").later(WHY),
-    Row::new("appendfsync", Kind::Choice(&["everysec", "always", "no"]), "everysec", "When the append-only file is forced to disk.").harmless(WHY),
-    Row::new("appendfilename", Kind::Text, "appendonly.aof", "Name of the append-only file.").immutable().harmless(WHY),
-    Row::new("appenddirname", Kind::Text, "appendonlydir", "Directory of the append-only files.").immutable().harmless(WHY),
-    Row::new("dbfilename", Kind::Text, "dump.rdb", "Name of the snapshot.").protected().harmless(WHY),
-    Row::new("rdbchecksum", Kind::Bool, "yes", "Checksum in the snapshot.").immutable().harmless(WHY),
-    Row::new("rdbcompression", Kind::Bool, "yes", "Compressed texts in the snapshot.").harmless(WHY),
-    Row::new("rdb-version-check", Kind::Choice(&["strict", "relaxed"]), "strict", "Whether snapshots of newer versions are read.").harmless(WHY),
-    Row::new("rdb-del-sync-files", Kind::Bool, "no", "Deletes snapshots made for replicas.").harmless(WHY),
-    Row::new("rdb-save-incremental-fsync", Kind::Bool, "yes", "Forces the snapshot to disk in parts.").harmless(WHY),
-    Row::new("rdb-key-save-delay", Kind::Integer(-2_147_483_648, INT), "0", "Delay while saving, for tests.").hidden().harmless(WHY),
-    Row::new("key-load-delay", Kind::Integer(-2_147_483_648, INT), "0", "Delay while loading, for tests.").hidden().harmless(WHY),
-    Row::new("stop-writes-on-bgsave-error", Kind::Bool, "yes", "Refuses writes after a failed snapshot.").harmless(WHY),
-    Row::new("no-appendfsync-on-rewrite", Kind::Bool, "no", "No forcing to disk during a rewrite.").harmless(WHY),
-    Row::new("auto-aof-rewrite-percentage", Kind::Integer(0, INT), "100", "Growth that starts a rewrite.").harmless(WHY),
-    Row::new("auto-aof-rewrite-min-size", Kind::Memory(0, LONG), "64mb", "Least size for a rewrite.").harmless(WHY),
-    Row::new("aof-rewrite-incremental-fsync", Kind::Bool, "yes", "Forces a rewrite to disk in parts.").harmless(WHY),
-    Row::new("aof-load-truncated", Kind::Bool, "yes", "Loads a file with a cut tail.").harmless(WHY),
-    Row::new("aof-use-rdb-preamble", Kind::Bool, "yes", "Rewritten files start as a snapshot.").harmless(WHY),
-    Row::new("aof-timestamp-enabled", Kind::Bool, "no", "Times in the append-only file.").harmless(WHY),
+    Row::new(
+        "appendfsync",
+        Kind::Choice(&["everysec", "always", "no"]),
+        "everysec",
+        "When the append-only file is forced to disk.",
+    )
+    .harmless(WHY),
+    Row::new("appendfilename", Kind::Text, "appendonly.aof", "Name of the append-only file.")
+        .immutable()
+        .harmless(WHY),
+    Row::new("appenddirname", Kind::Text, "appendonlydir", "Directory of the append-only files.")
+        .immutable()
+        .harmless(WHY),
+    Row::new("dbfilename", Kind::Text, "dump.rdb", "Name of the snapshot.").protected(),
+    Row::new("rdbchecksum", Kind::Bool, "yes", "Checksum in the snapshot.").immutable(),
+    Row::new("rdbcompression", Kind::Bool, "yes", "Compressed texts in the snapshot."),
+    Row::new(
+        "rdb-version-check",
+        Kind::Choice(&["strict", "relaxed"]),
+        "strict",
+        "Whether snapshots of newer versions are read.",
+    )
+    .harmless(WHY),
+    Row::new("rdb-del-sync-files", Kind::Bool, "no", "Deletes snapshots made for replicas.")
+        .harmless(WHY),
+    Row::new(
+        "rdb-save-incremental-fsync",
+        Kind::Bool,
+        "yes",
+        "Forces the snapshot to disk in parts.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "rdb-key-save-delay",
+        Kind::Integer(-2_147_483_648, INT),
+        "0",
+        "Delay while saving, for tests.",
+    )
+    .hidden()
+    .harmless(WHY),
+    Row::new(
+        "key-load-delay",
+        Kind::Integer(-2_147_483_648, INT),
+        "0",
+        "Delay while loading, for tests.",
+    )
+    .hidden()
+    .harmless(WHY),
+    Row::new(
+        "stop-writes-on-bgsave-error",
+        Kind::Bool,
+        "yes",
+        "Refuses writes after a failed snapshot.",
+    ),
+    Row::new("no-appendfsync-on-rewrite", Kind::Bool, "no", "No forcing to disk during a rewrite.")
+        .harmless(WHY),
+    Row::new(
+        "auto-aof-rewrite-percentage",
+        Kind::Integer(0, INT),
+        "100",
+        "Growth that starts a rewrite.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "auto-aof-rewrite-min-size",
+        Kind::Memory(0, LONG),
+        "64mb",
+        "Least size for a rewrite.",
+    )
+    .harmless(WHY),
+    Row::new(
+        "aof-rewrite-incremental-fsync",
+        Kind::Bool,
+        "yes",
+        "Forces a rewrite to disk in parts.",
+    )
+    .harmless(WHY),
+    Row::new("aof-load-truncated", Kind::Bool, "yes", "Loads a file with a cut tail.")
+        .harmless(WHY),
+    Row::new("aof-use-rdb-preamble", Kind::Bool, "yes", "Rewritten files start as a snapshot.")
+        .harmless(WHY),
+    Row::new("aof-timestamp-enabled", Kind::Bool, "no", "Times in the append-only file.")
+        .harmless(WHY),
     Row::new("aof-disable-auto-gc", Kind::Bool, "no", "Keeps old append-only files.").harmless(WHY),
 ];

@@ -1,0 +1,481 @@
+//! SAVE, BGSAVE and the start from a file: the keyspace as an RDB file, by a snapshot that stops nobody. A
+//! new file is written beside the old one, forced to disk, and takes its name; a failure leaves the old one.
+//! It knows files and no layout of values.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use larder_persist::rdb::{self, Item, Reader, Version, WriteError, Writer};
+use larder_store::snapshot::{self, Snapshot};
+use larder_store::{DbIndex, Deadline};
+use parking_lot::Mutex;
+
+use crate::config::Config;
+use crate::log::{notice, warning};
+use crate::shared::{Server, now};
+
+/// Records or members shown in one go, under the lock of a slot.
+const STEP: usize = 128;
+/// Bytes gathered before they go to the file.
+const STAGED: usize = 1 << 20;
+
+/// How saving stands; INFO shows it.
+#[derive(Debug)]
+pub struct Saves {
+    /// A save runs.
+    running: AtomicBool,
+    /// The last one failed.
+    failed: AtomicBool,
+    /// Hashes have fields with deadlines, which the usual version cannot hold.
+    field_deadlines: AtomicBool,
+    /// Keys saved, and keys there are, of the one that runs.
+    progress: [AtomicUsize; 2],
+    last: Mutex<Last>,
+    /// To the thread that saves.
+    queue: OnceLock<SyncSender<Job>>,
+    /// What SHUTDOWN said: save, or not.
+    at_end: Mutex<Option<bool>>,
+    /// Keys loaded at the start, and keys that had expired by then.
+    loaded: [AtomicUsize; 2],
+}
+
+/// What became of the last save, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Last {
+    /// Seconds since 1970 of the last good one; the start, if none.
+    pub at_s: i64,
+    /// Whether the last one was good.
+    pub ok: bool,
+    /// Seconds it took; `None` = there was none.
+    pub took_s: Option<u64>,
+    /// Since when one runs.
+    pub running_since: Option<Instant>,
+    /// Modifications when the last good one began.
+    pub dirty: u64,
+    /// Good ones since the start.
+    pub count: u64,
+    /// When the last one ended, good or not.
+    ended: Option<Instant>,
+}
+
+impl Saves {
+    /// Nothing was saved yet.
+    #[must_use]
+    pub fn new(at_s: i64) -> Saves {
+        let last = Last {
+            at_s,
+            ok: true,
+            took_s: None,
+            running_since: None,
+            dirty: 0,
+            count: 0,
+            ended: None,
+        };
+        Saves {
+            running: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
+            field_deadlines: AtomicBool::new(false),
+            progress: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            last: Mutex::new(last),
+            queue: OnceLock::new(),
+            at_end: Mutex::new(None),
+            loaded: [AtomicUsize::new(0), AtomicUsize::new(0)],
+        }
+    }
+
+    /// Keys loaded at the start, and keys that had expired by then.
+    pub fn loaded(&self) -> [usize; 2] {
+        let [keys, expired] = &self.loaded;
+        [keys.load(Ordering::Relaxed), expired.load(Ordering::Relaxed)]
+    }
+
+    /// SHUTDOWN says whether to save at the end.
+    pub fn ask_at_end(&self, save: bool) {
+        *self.at_end.lock() = Some(save);
+    }
+
+    /// What SHUTDOWN said.
+    pub fn asked_at_end(&self) -> Option<bool> {
+        *self.at_end.lock()
+    }
+
+    /// Whether the last one failed.
+    #[inline]
+    pub fn have_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    /// Whether a save runs.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire)
+    }
+
+    /// What became of the last one.
+    pub fn last(&self) -> Last {
+        *self.last.lock()
+    }
+
+    /// Keys saved and keys in all, of the save that runs.
+    pub fn progress(&self) -> [usize; 2] {
+        let [seen, all] = &self.progress;
+        [seen.load(Ordering::Relaxed), all.load(Ordering::Relaxed)]
+    }
+
+    /// The version to write: Redis 7.0's, unless it was seen that it cannot hold the data.
+    fn version(&self) -> Version {
+        if self.field_deadlines.load(Ordering::Relaxed) {
+            Version::Redis(12)
+        } else {
+            Version::DEFAULT
+        }
+    }
+
+    fn begin(&self) -> bool {
+        let begun = !self.running.swap(true, Ordering::AcqRel);
+        if begun {
+            self.last.lock().running_since = Some(Instant::now());
+        }
+        begun
+    }
+
+    fn end(&self, dirty: u64, result: &Result<(), SaveError>) {
+        let mut last = self.last.lock();
+        let took = last.running_since.take().map_or(0, |since| since.elapsed().as_secs());
+        last.took_s = Some(took);
+        last.ok = result.is_ok();
+        last.ended = Some(Instant::now());
+        if result.is_ok() {
+            last.at_s = now().0 / 1000;
+            last.dirty = dirty;
+            last.count += 1;
+        }
+        drop(last);
+        self.failed.store(result.is_err(), Ordering::Relaxed);
+        self.running.store(false, Ordering::Release);
+    }
+}
+
+/// Why a save failed.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// Another one runs.
+    #[error("Background save already in progress")]
+    Busy,
+    /// A database was flushed meanwhile.
+    #[error("a database was flushed while it was saved")]
+    Flushed,
+    /// The file could not be written.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// The format could not hold it.
+    #[error("{0}")]
+    Write(#[from] WriteError),
+}
+
+/// Where the file is.
+fn path(config: &Config) -> PathBuf {
+    PathBuf::from(&config.dbfilename)
+}
+
+/// What is written while slots are locked gathers here; files are written to afterwards.
+#[derive(Clone, Default)]
+struct Staging(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Staging {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Staging {
+    fn pour(&self, file: &mut File, at_least: usize) -> io::Result<()> {
+        let mut staged = self.0.lock();
+        if staged.len() >= at_least {
+            let bytes = std::mem::take(&mut *staged);
+            drop(staged);
+            file.write_all(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot that is to be written, and the modifications at its cut.
+type Job = (Snapshot, u64);
+
+/// Begins a save in the background. Only in the exclusive section.
+///
+/// # Errors
+/// `Busy`.
+pub fn begin(server: &Server, dirty: u64) -> Result<(), SaveError> {
+    let saves = &server.saves;
+    if !saves.begin() {
+        return Err(SaveError::Busy);
+    }
+    let queue = saves.queue.get();
+    let begun = match (queue, server.keyspace.begin_snapshot()) {
+        // The queue holds one, and only one save runs: it is never full.
+        (Some(queue), Ok(snapshot)) => queue.try_send((snapshot, dirty)).is_ok(),
+        (None, _) | (_, Err(snapshot::Busy)) => false,
+    };
+    if !begun {
+        saves.end(dirty, &Err(SaveError::Busy));
+        return Err(SaveError::Busy);
+    }
+    Ok(())
+}
+
+/// The thread that writes what `begin` begins, for as long as the server runs.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn start(server: &Arc<Server>) -> io::Result<()> {
+    let (queue, jobs) = sync_channel::<Job>(1);
+    // A second start keeps the first thread.
+    let _ = server.saves.queue.set(queue);
+    let theirs = Arc::clone(server);
+    let thread = std::thread::Builder::new().name("save".to_owned());
+    thread.spawn(move || {
+        for (snapshot, dirty) in jobs {
+            let result = save(&theirs, snapshot);
+            report(&result);
+            theirs.saves.end(dirty, &result);
+        }
+    })?;
+    Ok(())
+}
+
+/// Begins a save if a save point says so; to be called every second or so.
+pub fn tick(server: &Server) {
+    let config = server.config();
+    if config.save.is_empty() || server.saves.is_running() {
+        return;
+    }
+    let last = server.saves.last();
+    let idle_s = u64::try_from(now().0 / 1000 - last.at_s).unwrap_or(0);
+    // After a failure it waits a little, as Redis does.
+    if !last.ok && last.ended.is_some_and(|ended| ended.elapsed() < Duration::from_secs(5)) {
+        return;
+    }
+    server.exclusively(|states| {
+        let dirty: u64 = states.iter().map(|state| state.stats.dirty).sum();
+        let changes = dirty.saturating_sub(last.dirty);
+        let due =
+            config.save.iter().find(|(seconds, count)| idle_s > *seconds && changes >= *count);
+        if let Some((seconds, count)) = due {
+            notice(&format!("{count} changes in {seconds} seconds. Saving..."));
+            // Somebody else's save serves as well.
+            let _ = begin(server, dirty);
+        }
+    });
+}
+
+/// Saves before the end, where save points are configured. The workers have ended.
+///
+/// # Errors
+/// Why it failed.
+pub fn save_at_end(server: &Server) -> Result<(), SaveError> {
+    while server.saves.is_running() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    notice("Saving the final RDB snapshot before exiting.");
+    server
+        .exclusively(|states| save_now(server, states.iter().map(|state| state.stats.dirty).sum()))
+}
+
+/// Saves now, with everybody waiting. Only in the exclusive section.
+///
+/// # Errors
+/// Why it failed; the old file is untouched then.
+pub fn save_now(server: &Server, dirty: u64) -> Result<(), SaveError> {
+    if !server.saves.begin() {
+        return Err(SaveError::Busy);
+    }
+    let snapshot = server.keyspace.begin_snapshot().map_err(|snapshot::Busy| SaveError::Busy);
+    let result = snapshot.and_then(|snapshot| save(server, snapshot));
+    report(&result);
+    server.saves.end(dirty, &result);
+    result
+}
+
+fn report(result: &Result<(), SaveError>) {
+    match result {
+        Ok(()) => notice("DB saved on disk"),
+        Err(error) => warning(&format!("Saving failed, the old file stays: {error}")),
+    }
+}
+
+/// Writes the snapshot to its end, whatever becomes of the file: only then its lane is free again.
+fn save(server: &Server, mut snapshot: Snapshot) -> Result<(), SaveError> {
+    let config = server.config();
+    let target = path(&config);
+    let temporary = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
+    let result = write(server, &config, &temporary, &mut snapshot, server.saves.version());
+    while snapshot.step(&server.keyspace, 4096, &mut |_| {}) {}
+    let result = result.and_then(|()| {
+        fs::rename(&temporary, &target)?;
+        let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+        Ok(())
+    });
+    if result.is_err() {
+        // It may not be there; the first error is the one to report.
+        drop(fs::remove_file(&temporary));
+    }
+    if let Err(SaveError::Write(WriteError::FieldDeadlines(_))) = &result {
+        // From now on in the version of Redis 7.4, which has them.
+        server.saves.field_deadlines.store(true, Ordering::Relaxed);
+    }
+    result
+}
+
+fn write(
+    server: &Server,
+    config: &Config,
+    path: &Path,
+    snapshot: &mut Snapshot,
+    version: Version,
+) -> Result<(), SaveError> {
+    let mut file = File::create(path)?;
+    let staging = Staging::default();
+    let options =
+        rdb::Options { version, compress: config.rdbcompression, checksum: config.rdbchecksum };
+    let mut writer = Writer::new(staging.clone(), options)?;
+    let used = (server.memory.used)().to_string();
+    let seconds = (now().0 / 1000).to_string();
+    for (name, text) in [
+        ("redis-ver", crate::control::server::REDIS_VERSION),
+        ("redis-bits", "64"),
+        ("ctime", &seconds),
+        ("used-mem", &used),
+        ("aof-base", "0"),
+    ] {
+        writer.aux(name.as_bytes(), text.as_bytes())?;
+    }
+    let (mut selected, mut failed) = (None, None);
+    let mut told = Instant::now();
+    loop {
+        let more = snapshot.step(&server.keyspace, STEP, &mut |item| {
+            if failed.is_none()
+                && let Err(error) = put(&mut writer, &mut selected, item)
+            {
+                failed = Some(error);
+            }
+        });
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        if snapshot.is_broken(&server.keyspace) {
+            return Err(SaveError::Flushed);
+        }
+        staging.pour(&mut file, STAGED)?;
+        let (seen, all) = snapshot.progress();
+        for (place, count) in server.saves.progress.iter().zip([seen, all]) {
+            place.store(count, Ordering::Relaxed);
+        }
+        if told.elapsed() > Duration::from_secs(5) {
+            told = Instant::now();
+            notice(&format!("Saving: {seen} of {all} keys"));
+        }
+        if !more {
+            break;
+        }
+    }
+    writer.finish()?;
+    staging.pour(&mut file, 0)?;
+    file.sync_all()?;
+    Ok(())
+}
+
+fn put(
+    writer: &mut Writer<Staging>,
+    selected: &mut Option<DbIndex>,
+    item: snapshot::Item<'_>,
+) -> Result<(), WriteError> {
+    let mut select = |writer: &mut Writer<Staging>, db: DbIndex| {
+        if *selected != Some(db) {
+            *selected = Some(db);
+            return writer.select(u64::from(db.0));
+        }
+        Ok(())
+    };
+    match item {
+        snapshot::Item::Record(db, record) => {
+            select(writer, db)?;
+            writer.record(record, None)
+        }
+        snapshot::Item::Begin(head) => {
+            select(writer, head.db)?;
+            writer.begin(&head, None)
+        }
+        snapshot::Item::Member(member, score) => writer.member(member, score),
+        snapshot::Item::End => writer.end(),
+    }
+}
+
+/// Fills the keyspace from the file, if there is one.
+///
+/// # Errors
+/// Why the file is refused, and where; or that it cannot be read.
+pub fn load(server: &Server) -> Result<(), String> {
+    let config = server.config();
+    let path = path(&config);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("Can't open {}: {error}", path.display())),
+    };
+    let begun = Instant::now();
+    let source = BufReader::with_capacity(STAGED, file);
+    let refuse = |error: rdb::Error| format!("{}: {error}", path.display());
+    let mut reader = Reader::new(source, &server.settings.thresholds).map_err(refuse)?;
+    let moment = now();
+    let (mut keys, mut expired, mut told) = (0usize, 0usize, Instant::now());
+    while let Some(item) = reader.next_item().map_err(refuse)? {
+        let Item::Entry(entry) = item else {
+            if let Item::Function(_) = item {
+                warning("The file has functions; there is no scripting yet: they are passed over");
+            }
+            continue;
+        };
+        if entry.deadline.is_some_and(|when| when <= moment) {
+            expired += 1;
+            continue;
+        }
+        let db =
+            u8::try_from(entry.db).ok().filter(|db| usize::from(*db) < server.keyspace.databases());
+        let Some(db) = db else {
+            let (db, at) = (entry.db, entry.offset);
+            return Err(format!("{}: database {db} at byte {at}: too many", path.display()));
+        };
+        let at = server.keyspace.locate(&entry.key);
+        let mut view = server.keyspace.view(&server.settings, DbIndex(db), &[at], moment);
+        if view.contains(&entry.key) {
+            let at = entry.offset;
+            return Err(format!("{}: a key twice, at byte {at}", path.display()));
+        }
+        let deadline = entry.deadline.map_or(Deadline::None, Deadline::At);
+        view.put(&entry.key, entry.value, deadline);
+        keys += 1;
+        if keys.is_multiple_of(4096) && told.elapsed() > Duration::from_secs(5) {
+            told = Instant::now();
+            notice(&format!("Loading: {keys} keys, {} bytes read", reader.offset()));
+        }
+    }
+    for (place, count) in server.saves.loaded.iter().zip([keys, expired]) {
+        place.store(count, Ordering::Relaxed);
+    }
+    notice(&format!(
+        "DB loaded from disk: {:.3} seconds, {keys} keys, {expired} expired",
+        begun.elapsed().as_secs_f64()
+    ));
+    Ok(())
+}
