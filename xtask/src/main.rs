@@ -27,7 +27,7 @@ cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S
 cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients against the real program
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
-cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S]  RDB files and payloads between us and a real server
+cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB files and payloads between us and a real server
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer

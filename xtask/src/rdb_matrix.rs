@@ -34,7 +34,11 @@ pub fn run(args: &[String]) -> Result<()> {
     let folder = std::env::temp_dir().join(format!("larder-rdb-matrix-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
     let begin = Instant::now();
+    let files = value("--files");
     let outcome = Matrix::start(&program, &folder).and_then(|mut matrix| {
+        if let Some(files) = &files {
+            matrix.old_files(Path::new(files))?;
+        }
         for set in 0..sets {
             let place = || format!("data set {set} of --seed {seed}");
             let mut rng = Rng::new(seed.wrapping_mul(0x9e37_79b9).wrapping_add(set));
@@ -103,6 +107,37 @@ impl Matrix {
         let (mine, theirs) = (entries.len(), self.all(&[words(&["DBSIZE"])])?);
         ensure!(theirs.first().and_then(Reply::as_integer) == i64::try_from(mine).ok(), "DBSIZE");
         self.keys += mine;
+        Ok(())
+    }
+
+    /// Files of other times and hands: what we read of each is what the server reads, or we say why we refuse it.
+    fn old_files(&mut self, files: &Path) -> Result<()> {
+        let mut paths: Vec<PathBuf> =
+            std::fs::read_dir(files)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+        paths.retain(|path| path.extension().is_some_and(|end| end == "rdb"));
+        paths.sort();
+        for path in paths {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let entries = match read_entries(&path) {
+                Ok((entries, _)) => entries,
+                Err(error) => {
+                    println!("{name}: refused: {error}");
+                    continue;
+                }
+            };
+            std::fs::copy(&path, self.folder.join("dump.rdb"))?;
+            self.all(&[words(&["DEBUG", "RELOAD", "NOSAVE"])])?;
+            let keys: Vec<Vec<u8>> = entries.iter().map(|entry| entry.key.clone()).collect();
+            let read = entries
+                .iter()
+                .map(|entry| (entry.key.clone(), dated(entry.deadline, &picture(&entry.value))))
+                .collect();
+            same(&self.ask(&keys)?, &read).with_context(|| name.clone())?;
+            let size = self.all(&[words(&["DBSIZE"])])?;
+            let size = size.first().and_then(Reply::as_integer);
+            ensure!(size == i64::try_from(keys.len()).ok(), "{name}: {size:?} keys");
+            println!("{name}: {} keys, equal", keys.len());
+        }
         Ok(())
     }
 
@@ -275,18 +310,23 @@ fn dated(when: Option<Millis>, picture: &str) -> String {
 }
 
 fn read_file(path: &Path) -> Result<Vec<Entry>> {
+    let (entries, checked) = read_entries(path)?;
+    ensure!(checked, "no checksum");
+    Ok(entries)
+}
+
+/// The keys of a file, and whether it has a checksum.
+fn read_entries(path: &Path) -> Result<(Vec<Entry>, bool)> {
     let mut reader = Reader::new(BufReader::new(File::open(path)?), &Thresholds::default())?;
     let (mut entries, mut checked) = (Vec::new(), false);
     while let Some(item) = reader.next_item()? {
         match item {
             Item::Entry(entry) => entries.push(entry),
             Item::End { checked: found } => checked = found,
-            Item::EmptyKey(key) => bail!("empty key {key:?}"),
             _ => {}
         }
     }
-    ensure!(checked, "no checksum");
-    Ok(entries)
+    Ok((entries, checked))
 }
 
 /// Writes the keys in a version and with options that chance picks.
