@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use larder_base::{Millis, Rng};
+use larder_persist::crc64::Crc64;
 use larder_persist::rdb::{Entry, Item, Options, Reader, Version, Writer, dump, restore};
 use larder_protocol::response::Value as Reply;
 use larder_store::snapshot::Head;
@@ -51,10 +52,11 @@ pub fn run(args: &[String]) -> Result<()> {
     }
     let matrix = outcome?;
     println!(
-        "{program}: {sets} data sets each way, {} keys, {} payloads each way, {} files checked by its tool, \
+        "{program}: {sets} data sets each way, {} keys, {} payloads each way, {} damaged ones, {} files checked by its tool, \
          0 differences, {:.0} s",
         matrix.keys,
         matrix.payloads,
+        matrix.damaged,
         matrix.checked,
         begin.elapsed().as_secs_f64()
     );
@@ -69,6 +71,8 @@ struct Matrix {
     _server: Server,
     keys: usize,
     payloads: usize,
+    /// Payloads of theirs that were damaged and refused or restored as something whole.
+    damaged: usize,
     checked: usize,
 }
 
@@ -78,7 +82,16 @@ impl Matrix {
         let server = Server::start_with(program, &["--dir", dir, "--dbfilename", "dump.rdb"])?;
         let client = server.connect()?;
         let (program, folder) = (program.to_string(), folder.to_path_buf());
-        Ok(Matrix { program, folder, client, _server: server, keys: 0, payloads: 0, checked: 0 })
+        Ok(Matrix {
+            program,
+            folder,
+            client,
+            _server: server,
+            keys: 0,
+            payloads: 0,
+            damaged: 0,
+            checked: 0,
+        })
     }
 
     /// One data set, both ways.
@@ -154,6 +167,7 @@ impl Matrix {
             let theirs = bytes(theirs.first().context("no answer")?)?;
             let value = restore(&theirs, &Thresholds::default())?;
             ensure!(picture(&value) == picture(&entry.value), "their payload of {:?}", entry.key);
+            self.damaged += damaged(&theirs, rng)?;
             let ours = dump(&Payload::Boxed(&entry.value), Version::DEFAULT)?;
             let copy = b"{copy of a key}".to_vec();
             let command = [b"RESTORE", copy.as_slice(), b"0", &ours, b"REPLACE"];
@@ -222,6 +236,29 @@ impl Matrix {
         }
         Ok(answers)
     }
+}
+
+/// Damages a payload many times as a hostile client can, with a right checksum: each is refused, or is a whole value that
+/// survives our own forms.
+fn damaged(payload: &[u8], rng: &mut Rng) -> Result<usize> {
+    const TIMES: usize = 30;
+    let (limits, body) = (Thresholds::default(), payload.len() - 8);
+    for _ in 0..TIMES {
+        let mut other = payload.to_vec();
+        for _ in 0..1 + rng.below(3) {
+            let at = 1 + rng.below_usize(body - 3);
+            match rng.below(2) {
+                0 => other[at] = rng.next_u64().to_le_bytes()[0],
+                _ => other[at] ^= 1 << rng.below(8),
+            }
+        }
+        let checksum = Crc64::of(&other[..body]);
+        other[body..].copy_from_slice(&checksum.to_le_bytes());
+        let Ok(value) = restore(&other, &limits) else { continue };
+        let again = dump(&Payload::Boxed(&value), Version::Valkey(80))?;
+        ensure!(picture(&restore(&again, &limits)?) == picture(&value), "damaged {payload:?}");
+    }
+    Ok(TIMES)
 }
 
 /// Makes the server keep small collections in one form or another.

@@ -235,6 +235,58 @@ proptest! {
     }
 }
 
+/// Turns a few bytes into others, or moves a part over another.
+fn damage(bytes: &mut [u8], rng: &mut Rng) {
+    for _ in 0..1 + rng.below(4) {
+        let at = rng.below_usize(bytes.len());
+        match rng.below(3) {
+            0 => bytes[at] = byte(rng, 255),
+            1 => bytes[at] ^= 1 << rng.below(8),
+            _ => {
+                let from = rng.below_usize(bytes.len());
+                let len = rng.below_usize(16).min(bytes.len() - at.max(from));
+                bytes.copy_within(from..from + len, at);
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(
+        std::env::var("PROPTEST_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(100)
+    ))]
+    /// Without a checksum the damage reaches the structures themselves.
+    #[test]
+    fn damage_that_no_checksum_catches_is_read_or_refused_with_its_place(seed in any::<u64>()) {
+        let mut rng = Rng::new(seed);
+        let (mut file, _) = random_file(seed, version_of(rng.below_usize(5)), 2);
+        let body = file.len() - 8;
+        file[body..].fill(0);
+        damage(&mut file[9..body], &mut rng);
+        if let Err(error) = read_all(file.as_slice()) {
+            let (_, place) = error.rsplit_once(" at byte ").unwrap();
+            prop_assert!(place.parse::<usize>().unwrap() <= file.len());
+        }
+    }
+
+    /// As a hostile client can send it: with a right checksum.
+    #[test]
+    fn payloads_damaged_on_purpose_are_refused_or_restored_as_something_whole(seed in any::<u64>()) {
+        let mut rng = Rng::new(seed);
+        let (version, limits) = (version_of(rng.below_usize(5)), Thresholds::default());
+        let value = random_value(&mut rng, version.has_field_deadlines());
+        let mut payload = dump(&Payload::Boxed(&value), version).unwrap();
+        let body = payload.len() - 8;
+        damage(&mut payload[..body - 2], &mut rng);
+        let checksum = crate::crc64::Crc64::of(&payload[..body]);
+        payload[body..].copy_from_slice(&checksum.to_le_bytes());
+        if let Ok(value) = restore(&payload, &limits) {
+            let again = dump(&Payload::Boxed(&value), Version::Valkey(80)).unwrap();
+            prop_assert_eq!(picture(&restore(&again, &limits).unwrap()), picture(&value));
+        }
+    }
+}
+
 #[test]
 fn every_damaged_byte_is_refused_with_its_place_or_changes_nothing() {
     let (file, _) = random_file(7, Version::Redis(12), 3);
