@@ -389,10 +389,10 @@ mod tests {
 
     #[test]
     fn errors_cannot_hold_a_line_end() {
-        assert_same(|r| r.error("ERR bad\r\n:1\n"), "-ERR bad  :1 \r\n");
+        assert_same(|r| r.error("ERR bad\r\n:1\n"), "-ERR bad  :1\r\n");
         let mut out = Vec::new();
         Reply::new(&mut out, Version::Resp2).error_bytes(b"ERR \xff\r\n");
-        assert_eq!(out, b"-ERR \xff  \r\n");
+        assert_eq!(out, b"-ERR \xff\r\n");
     }
 
     #[test]
