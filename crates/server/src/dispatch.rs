@@ -274,7 +274,7 @@ impl Turn<'_> {
             }
         };
         // After it ran: EXEC comes behind the commands that it ran.
-        if !self.server.monitors.is_idle() && is_shown(entry.command) {
+        if !self.server.monitors.is_idle() && is_shown(entry.command, args) {
             self.server.monitors.show(self.server, client, args);
         }
         self.account(client, entry, args, failed, start);
@@ -483,9 +483,10 @@ pub fn remember(
     }
 }
 
-/// Whether MONITOR shows a command.
-pub fn is_shown(command: &Command) -> bool {
-    !command.flags.has(Flags::ADMIN) && !command.flags.has(Flags::SKIP_MONITOR)
+/// Whether MONITOR shows a request: not those for administrators, which may hold secrets.
+pub fn is_shown(command: &Command, args: Args<'_>) -> bool {
+    let shown = |flags: Flags| !flags.has(Flags::ADMIN) && !flags.has(Flags::SKIP_MONITOR);
+    shown(command.flags) && command.subcommand(args).is_none_or(|(_, sub)| shown(sub.flags))
 }
 
 /// Slots and hashes of a command's keys.

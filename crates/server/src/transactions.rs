@@ -184,7 +184,8 @@ fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
 fn show(server: &Server, client: &Client, owned: &OwnedArgs) {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
-    if server.registry.find(args.at(0)).is_some_and(|entry| dispatch::is_shown(entry.command)) {
+    if server.registry.find(args.at(0)).is_some_and(|entry| dispatch::is_shown(entry.command, args))
+    {
         server.monitors.show(server, client, args);
     }
 }
