@@ -8,8 +8,8 @@
 //!
 //! ```text
 //! 0   u32  meta: bits 0..2 form, 2 has deadline, 3 wide lengths, 4 raw mark, 6..8 snapshot lanes, 8..32 eviction bits
-//! 4   [only boxed records: 4 bytes of padding, then the 16-byte `Value`]
-//! ..  key length and payload length: two u8, or two u32 when wide
+//! 4   [boxed records: key length as u32, then the 16-byte `Value`]
+//! 4   [others: key length and payload length: two u8, or two u32 when wide]
 //! ..  i64 deadline in unix milliseconds, if there is one
 //! ..  key bytes
 //! ..  payload: text bytes, or 8 bytes of i64; nothing when boxed
@@ -102,8 +102,11 @@ impl Parts {
 
     #[inline]
     fn of(meta: u32, key_len: usize, payload_len: usize) -> Parts {
-        let base = if meta & FORM_MASK == FORM_BOXED { BOXED_HEAD } else { 4 };
-        let deadline = base + if meta & WIDE != 0 { 8 } else { 2 };
+        let deadline = match meta & (FORM_MASK | WIDE) {
+            FORM_BOXED => BOXED_HEAD,
+            form if form & WIDE != 0 => 4 + 8,
+            _ => 4 + 2,
+        };
         let key = deadline + if meta & HAS_DEADLINE != 0 { 8 } else { 0 };
         Parts { deadline, key, key_len, payload: key + key_len, payload_len }
     }
@@ -130,11 +133,12 @@ impl Raw {
     #[inline]
     fn parts(self) -> Parts {
         let meta = self.meta();
-        let base = if meta & FORM_MASK == FORM_BOXED { BOXED_HEAD } else { 4 };
-        let lengths = self.at.as_ptr().wrapping_add(base);
-        // SAFETY: the lengths follow the head in the width that the flag says.
+        let lengths = self.at.as_ptr().wrapping_add(4);
+        // SAFETY: the lengths follow the meta word in the width that form and flag say.
         let (key_len, payload_len) = unsafe {
-            if meta & WIDE != 0 {
+            if meta & FORM_MASK == FORM_BOXED {
+                (ptr::read(lengths.cast::<u32>()) as usize, 0)
+            } else if meta & WIDE != 0 {
                 let [key, payload] = ptr::read_unaligned(lengths.cast::<[u32; 2]>());
                 (key as usize, payload as usize)
             } else {
@@ -495,7 +499,7 @@ impl Record {
     }
 
     fn shell(form: u32, key: &[u8], payload_len: usize, deadline: Option<Millis>) -> Record {
-        let wide = key.len() > NARROW_MAX || payload_len > NARROW_MAX;
+        let wide = form != FORM_BOXED && (key.len() > NARROW_MAX || payload_len > NARROW_MAX);
         let meta =
             form | if deadline.is_some() { HAS_DEADLINE } else { 0 } | if wide { WIDE } else { 0 };
         let parts = Parts::of(meta, key.len(), payload_len);
@@ -503,11 +507,13 @@ impl Record {
         // SAFETY: the size is never zero: there are at least 6 bytes of head.
         let Some(at) = NonNull::new(unsafe { alloc(layout) }) else { handle_alloc_error(layout) };
         let start = at.as_ptr();
-        let lengths = start.wrapping_add(if form == FORM_BOXED { BOXED_HEAD } else { 4 });
+        let lengths = start.wrapping_add(4);
         // SAFETY: all offsets come from `parts`, within the allocation of `parts.size()` bytes.
         unsafe {
             ptr::write(start.cast::<u32>(), meta);
-            if wide {
+            if form == FORM_BOXED {
+                ptr::write(lengths.cast::<u32>(), len32(key.len()));
+            } else if wide {
                 let both = [len32(key.len()), len32(payload_len)];
                 ptr::write_unaligned(lengths.cast::<[u32; 2]>(), both);
             } else {

@@ -241,11 +241,19 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
     let (queue, jobs) = sync_channel::<Job>(1);
     // A second start keeps the first thread.
     let _ = server.saves.queue.set(queue);
-    let theirs = Arc::clone(server);
+    // It must not keep the server alive: the queue's end, which is in the server, ends it.
+    let theirs = Arc::downgrade(server);
     let thread = std::thread::Builder::new().name("save".to_owned());
     thread.spawn(move || {
         for (snapshot, dirty) in jobs {
-            let result = save(&theirs, snapshot);
+            let Some(theirs) = theirs.upgrade() else { return };
+            let mut result = save(&theirs, snapshot);
+            if wants_newer_version(&result) {
+                let again = theirs.exclusively(|_| theirs.keyspace.begin_snapshot());
+                result = again
+                    .map_err(|snapshot::Busy| SaveError::Busy)
+                    .and_then(|snapshot| save(&theirs, snapshot));
+            }
             report(&result);
             theirs.saves.end(dirty, &result);
         }
@@ -299,11 +307,23 @@ pub fn save_now(server: &Server, dirty: u64) -> Result<(), SaveError> {
     if !server.saves.begin() {
         return Err(SaveError::Busy);
     }
-    let snapshot = server.keyspace.begin_snapshot().map_err(|snapshot::Busy| SaveError::Busy);
-    let result = snapshot.and_then(|snapshot| save(server, snapshot));
+    let attempt = || {
+        let snapshot = server.keyspace.begin_snapshot().map_err(|snapshot::Busy| SaveError::Busy);
+        snapshot.and_then(|snapshot| save(server, snapshot))
+    };
+    let mut result = attempt();
+    if wants_newer_version(&result) {
+        result = attempt();
+    }
     report(&result);
     server.saves.end(dirty, &result);
     result
+}
+
+/// Whether the file was given up because its version has no deadlines of fields: the next attempt takes one
+/// that has them.
+fn wants_newer_version(result: &Result<(), SaveError>) -> bool {
+    matches!(result, Err(SaveError::Write(WriteError::FieldDeadlines(_))))
 }
 
 fn report(result: &Result<(), SaveError>) {
