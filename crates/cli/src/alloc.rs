@@ -4,24 +4,11 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int};
+use std::ffi::c_int;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use larder_server::AllocatorFigures;
 use tikv_jemalloc_sys as jemalloc;
-
-/// Huge pages for the data: with small ones nearly every key costs a walk through the page tables, a
-/// seventh of a pipelined GET. Redis must do without, since its forked child copies pages; we never fork.
-/// The name is jemalloc's, which reads it before its first allocation.
-#[unsafe(no_mangle)]
-#[allow(non_upper_case_globals, reason = "jemalloc's name")]
-pub static _rjem_malloc_conf: Option<&'static c_char> = Some(CONF_TEXT);
-
-const CONF_TEXT: &c_char = {
-    let text: &CStr = c"thp:always";
-    // SAFETY: the text is static and ends with a zero, as jemalloc wants it.
-    unsafe { &*text.as_ptr() }
-};
 
 /// Counters, each with a cache line of its own; threads beyond share.
 const COUNTERS: usize = 64;

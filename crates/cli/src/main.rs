@@ -3,6 +3,7 @@
 
 mod alloc;
 mod check;
+mod pages;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,7 @@ fn main() -> ExitCode {
         report: alloc::report,
         purge: alloc::purge,
     };
+    pages::start(alloc::used_memory);
     match larder_server::startup::serve(&raw, memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
