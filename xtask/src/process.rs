@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,8 @@ use larder_protocol::response::{Value, parse};
 /// A running server.
 pub struct Server {
     child: Child,
+    /// Where it puts its files; removed with it.
+    folder: PathBuf,
     /// Its port on loopback.
     pub port: u16,
 }
@@ -30,6 +33,10 @@ impl Server {
             command.arg("server");
         }
         let text = port.to_string();
+        // A test may save: the next server must not find that.
+        let name = format!("larder-xtask-{}-{port}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&folder)?;
         let child = command
             .args([
                 "--port",
@@ -40,12 +47,14 @@ impl Server {
                 "no",
                 "--enable-debug-command",
                 "yes",
+                "--dir",
             ])
+            .arg(&folder)
             .args(options)
             .stdout(Stdio::null())
             .spawn()
             .with_context(|| format!("{program} does not start"))?;
-        let server = Server { child, port };
+        let server = Server { child, folder, port };
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until {
             if let Ok(mut client) = server.connect()
@@ -76,6 +85,7 @@ impl Drop for Server {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 
