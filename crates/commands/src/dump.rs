@@ -119,7 +119,7 @@ fn restore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         _ => Some(now.saturating_add(ttl)),
     };
     let had = told.replace && ctx.keys.remove(key);
-    if when.is_some_and(|when| when <= now) {
+    if when.is_some_and(|when| when <= ctx.keys.gone_by()) {
         // It would be gone at once.
         if had {
             ctx.keys.signal(key, EventClass::Generic, "del");

@@ -168,7 +168,7 @@ fn set_deadline(
         return Ok(Outcome::Done);
     };
     let holds = conditions.hold(old, when);
-    if holds && when <= now {
+    if holds && when <= ctx.keys.gone_by() {
         ctx.keys.remove(key);
         ctx.keys.signal(key, EventClass::Generic, "del");
         ctx.effects.instead(&[b"DEL", key]);

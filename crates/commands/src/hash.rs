@@ -22,7 +22,7 @@ pub use rows::COMMANDS;
 /// # Errors
 /// The key holds another type.
 pub(crate) fn expire_fields(ctx: &mut Context<'_>, key: &[u8]) -> Result<(), Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let due = ctx
         .keys
         .peek::<Hash>(key)?
@@ -55,7 +55,7 @@ fn look<'c>(ctx: &'c mut Context<'_>, key: &[u8]) -> Result<Option<&'c Hash>, Fa
 }
 
 fn hget(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     expire_fields(ctx, args.at(1))?;
     match ctx.keys.read::<Hash>(args.at(1))?.and_then(|hash| hash.get(args.at(2), now)) {
         Some(value) => bulk(&mut ctx.reply, value),
@@ -65,7 +65,7 @@ fn hget(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hmget(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     expire_fields(ctx, args.at(1))?;
     let hash = ctx.keys.read::<Hash>(args.at(1))?;
     let fields = args.from(2);
@@ -80,14 +80,14 @@ fn hmget(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hexists(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let found = look(ctx, args.at(1))?.is_some_and(|hash| hash.get(args.at(2), now).is_some());
     ctx.reply.integer(i64::from(found));
     Ok(Outcome::Done)
 }
 
 fn hstrlen(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let len =
         look(ctx, args.at(1))?.and_then(|hash| hash.get(args.at(2), now)).map_or(0, Text::len);
     ctx.reply.count(len);
@@ -101,7 +101,7 @@ fn hlen(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hgetall(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     expire_fields(ctx, args.at(1))?;
     let Some(hash) = ctx.keys.read::<Hash>(args.at(1))? else {
         ctx.reply.map(0);
@@ -116,7 +116,7 @@ fn hgetall(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn halves(ctx: &mut Context<'_>, key: &[u8], values: bool) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     expire_fields(ctx, key)?;
     let Some(hash) = ctx.keys.read::<Hash>(key)? else {
         ctx.reply.array(0);
@@ -140,7 +140,7 @@ fn hvals(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 /// Sets the pairs of the arguments; how many fields are new.
 fn set_pairs(ctx: &mut Context<'_>, args: Args<'_>, name: &str) -> Result<usize, Fault> {
     let limits = &ctx.settings.thresholds;
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     if args.len() % 2 == 1 {
         return Err(Fault::arity(name));
     }
@@ -171,7 +171,7 @@ fn hmset(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 
 fn hsetnx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let limits = &ctx.settings.thresholds;
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let key = args.at(1);
     let exists = look(ctx, key)?.is_some_and(|hash| hash.get(args.at(2), now).is_some());
     if !exists {
@@ -183,7 +183,7 @@ fn hsetnx(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let key = args.at(1);
     expire_fields(ctx, key)?;
     let removed = match ctx.keys.write::<Hash>(key)? {
@@ -199,7 +199,7 @@ fn hdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hincrby(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let increment = args.i64(3)?;
     let (key, field) = (args.at(1), args.at(2));
     expire_fields(ctx, key)?;
@@ -217,7 +217,7 @@ fn hincrby(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hincrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let increment = LongDouble::parse(args.at(3)).ok_or(Fault::NOT_FLOAT)?;
     if increment.is_infinite() {
         return Err(Fault::text("ERR value is NaN or Infinity"));
@@ -246,7 +246,7 @@ fn hincrbyfloat(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault>
 
 /// A copy sets the sum; HSET takes the field's deadline, which HINCRBYFLOAT keeps.
 fn repeat_value(ctx: &mut Context<'_>, key: &[u8], field: &[u8], text: &[u8]) -> Result<(), Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let deadline = ctx.keys.peek::<Hash>(key)?.and_then(|hash| hash.deadline(field, now)).flatten();
     ctx.effects.instead(&[b"HSET", key, field, text]);
     if let Some(when) = deadline {
@@ -259,14 +259,14 @@ fn repeat_value(ctx: &mut Context<'_>, key: &[u8], field: &[u8], text: &[u8]) ->
 /// Sets a value and keeps the field's deadline.
 fn set_value(ctx: &mut Context<'_>, key: &[u8], field: &[u8], value: &[u8]) -> Result<(), Fault> {
     let limits = &ctx.settings.thresholds;
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let hash = ctx.keys.write_or_create::<Hash>(key)?;
     hash.overwrite(field, value, now, limits);
     Ok(())
 }
 
 fn hrandfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let key = args.at(1);
     if args.len() == 2 {
         expire_fields(ctx, key)?;
@@ -325,7 +325,7 @@ fn hrandfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 }
 
 fn hscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     ScanOptions::cursor(args)?;
     expire_fields(ctx, args.at(1))?;
     ctx.reply.array(2);

@@ -163,7 +163,7 @@ fn look_up(ctx: &mut Context<'_>, pattern: &[u8], element: &[u8]) -> Option<Vec<
         _ => (after, None),
     };
     let key = [before, element, after].concat();
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     match field {
         Some(field) => {
             let hash = ctx.keys.read::<Hash>(&key).ok()??;

@@ -257,7 +257,7 @@ fn getex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let now = ctx.keys.now();
     if let Some((clock, at)) = expiry {
         let when = clock.positive(args, at, now, "getex")?;
-        if when <= now {
+        if when <= ctx.keys.gone_by() {
             ctx.keys.remove(key);
             ctx.keys.signal(key, EventClass::Generic, "del");
             ctx.effects.instead(&[b"DEL", key]);

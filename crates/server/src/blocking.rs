@@ -221,7 +221,7 @@ impl Server {
         let mut context = Context {
             keys: self.keyspace.view(&self.settings, db, &located, now),
             reply: Reply::new(out, version),
-            effects: Effects::new(self.journal.is_active()),
+            effects: Effects::new(self.journal.records_effects()),
             rng,
             settings: &self.settings,
             may_block: true,

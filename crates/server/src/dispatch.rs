@@ -339,7 +339,7 @@ impl Turn<'_> {
         let mut context = Context {
             keys: keyspace.view_none(&server.settings, client.db, self.now),
             reply: Reply::new(&mut client.out, client.version),
-            effects: Effects::new(server.journal.is_active()),
+            effects: Effects::new(server.journal.records_effects()),
             rng: self.rng,
             settings: &server.settings,
             may_block: true,

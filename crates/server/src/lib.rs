@@ -10,6 +10,7 @@ pub mod clock;
 pub mod commandlog;
 pub mod config;
 pub mod control;
+pub mod databases;
 pub mod dispatch;
 pub mod durability;
 pub mod events;

@@ -1,6 +1,6 @@
 //! What all workers share, and the exclusive section.
 //!
-//! Lock order: `exclusive`, then worker states ascending, then slots ascending, then the small registries
+//! Lock order: `exclusive`, then worker states ascending, then `apart`, then slots ascending, then the small registries
 //! (watch, blocked, pubsub), which are leaves. A worker holds its own state during a batch and never waits
 //! for another's while it does: for the exclusive section it lets its own go first.
 
@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_base::hash::KeyHasher;
 use larder_base::time::Millis;
+use larder_cluster::replication::Offset;
 use larder_net::{Mailbox, Stream};
 use larder_store::eviction::Eviction;
 use larder_store::settings::EvictionBits;
@@ -23,7 +24,7 @@ use crate::background::Background;
 use crate::blocking::{Blocked, Waiter};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
-use crate::durability::journal::Journal;
+use crate::durability::journal::{Journal, Mode};
 use crate::durability::save::Saves;
 use crate::events::EventFlags;
 use crate::eviction::{Evictions, eviction_of};
@@ -132,6 +133,9 @@ pub struct Server {
     pub registry: Registry,
     /// The workers.
     pub workers: Vec<WorkerHandle>,
+    /// The state of the one thread beside the workers that changes data: it repeats a log or a primary's stream, and
+    /// holds this meanwhile.
+    pub apart: Mutex<WorkerState>,
     /// Held by whoever runs in the exclusive section.
     pub exclusive: Mutex<()>,
     /// Watched keys.
@@ -205,6 +209,7 @@ impl Server {
             settings: Versions::new(settings),
             registry: Registry::new(&config.renamed_commands),
             workers,
+            apart: Mutex::new(WorkerState::default()),
             exclusive: Mutex::new(()),
             watch: Mutex::new(HashMap::new()),
             blocked: Blocked::default(),
@@ -319,11 +324,21 @@ impl Server {
         }
     }
 
-    /// Runs `work` while no worker runs anything: with all states locked, ascending. The caller must
-    /// hold no state.
+    /// Says who writes the journal, and from which offset on (`None`: it goes on): the keyspace tells what goes of itself
+    /// only where this server decides it, and leaves what is due to the primary that it follows. Only in the
+    /// exclusive section.
+    pub fn set_journal(&self, mode: Mode, from: Option<Offset>) {
+        self.journal.set_mode(mode, from);
+        self.keyspace.set_journaled(mode == Mode::Own);
+        self.keyspace.set_passive(mode == Mode::Follows);
+    }
+
+    /// Runs `work` while nobody changes anything: with all states locked, those of the workers ascending, then
+    /// the one apart. The caller must hold no state.
     pub fn exclusively<R>(&self, work: impl FnOnce(&mut [MutexGuard<'_, WorkerState>]) -> R) -> R {
         let _only = self.exclusive.lock();
         let mut states: Vec<_> = self.workers.iter().map(|worker| worker.state.lock()).collect();
+        states.push(self.apart.lock());
         work(&mut states)
     }
 

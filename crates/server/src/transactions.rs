@@ -321,7 +321,7 @@ fn run_queued(
     let start = context.reply.len();
     let mut failed = false;
     let before = record::changes(&context.keys);
-    context.effects = Effects::new(server.journal.is_active());
+    context.effects = Effects::new(server.journal.records_effects());
     let outcome = handler(context, args);
     if context.effects.are_wanted() {
         unit.add_gone(&mut context.keys);
@@ -391,6 +391,9 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                 dispatch::settle(server, &mut context.keys, id, session.turn.ready);
             }
             Run::Control => {
+                if entry.command.flags.has(Flags::WRITE) {
+                    whole.open(session.client.db, &server.journal);
+                }
                 if let Some(Err(fault)) =
                     entry.control.map(|control| crate::control::run(session, control, args))
                 {

@@ -182,6 +182,7 @@ impl Worker {
             self.flush(&mut state);
             drop(state);
             server.wake_all();
+            server.journal.wake();
             self.evict_clients();
         }
         Ok(())

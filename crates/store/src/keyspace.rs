@@ -108,6 +108,8 @@ pub struct Keyspace {
     observed: AtomicBool,
     /// Copies of the data are told what goes of itself.
     journaled: AtomicBool,
+    /// Somebody else says what goes: see [`Keyspace::set_passive`].
+    passive: AtomicBool,
     snapshots: Snapshots,
     s3fifo: S3Fifo,
 }
@@ -122,6 +124,7 @@ impl Keyspace {
             databases: (0..count).map(|_| Database::default()).collect(),
             observed: AtomicBool::new(false),
             journaled: AtomicBool::new(false),
+            passive: AtomicBool::new(false),
             snapshots: Snapshots::default(),
             s3fifo: S3Fifo::default(),
         }
@@ -168,6 +171,18 @@ impl Keyspace {
     /// Views report the keys that go of themselves, or no longer. Only in the exclusive section.
     pub fn set_journaled(&self, on: bool) {
         self.journaled.store(on, Ordering::Release);
+    }
+
+    /// A copy that follows another keyspace deletes nothing of itself: what is due is hidden from views until the
+    /// other one says that it goes. Only in the exclusive section.
+    pub fn set_passive(&self, on: bool) {
+        self.passive.store(on, Ordering::Release);
+    }
+
+    /// Whether it follows another keyspace.
+    #[inline]
+    pub fn is_passive(&self) -> bool {
+        self.passive.load(Ordering::Relaxed)
     }
 
     /// Exchanges two databases. Only in the exclusive section. Who waits for keys or watches them means the

@@ -51,6 +51,17 @@ struct Spot {
     place: Place,
 }
 
+/// What a view does with what is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dues {
+    /// It is deleted, and reported as expired.
+    Delete,
+    /// It is not shown, and stays: somebody else decides when it goes (a replica's clients).
+    Hide,
+    /// It is shown as if it lived for ever: what is repeated here happened when it did live.
+    Keep,
+}
+
 /// See the head of this file.
 pub struct View<'k> {
     keyspace: &'k Keyspace,
@@ -60,6 +71,7 @@ pub struct View<'k> {
     guards: SmallVec<[(DbIndex, u16, SlotGuard<'k>); 2]>,
     /// Slots may be locked on demand, in any order.
     exclusive: bool,
+    dues: Dues,
     /// The command's keys, located already.
     hints: SmallVec<[Hint; 1]>,
     /// The hint that was right last.
@@ -155,6 +167,7 @@ impl<'k> View<'k> {
             now,
             guards: SmallVec::new(),
             exclusive,
+            dues: if keyspace.is_passive() { Dues::Hide } else { Dues::Delete },
             hints: SmallVec::new(),
             hinted: Cell::new(0),
             no_touch: false,
@@ -221,6 +234,21 @@ impl<'k> View<'k> {
     /// The moment of the command.
     pub fn now(&self) -> Millis {
         self.now
+    }
+
+    /// What has a deadline up to this moment is gone for this view: the moment of the command, or the beginning of
+    /// time if it keeps what is due.
+    #[inline]
+    pub fn gone_by(&self) -> Millis {
+        match self.dues {
+            Dues::Keep => Millis(i64::MIN),
+            Dues::Delete | Dues::Hide => self.now,
+        }
+    }
+
+    /// Says what is to become of what is due; of itself a view deletes, or hides if its keyspace is passive.
+    pub fn set_dues(&mut self, dues: Dues) {
+        self.dues = dues;
     }
 
     /// The selected database.
@@ -447,8 +475,10 @@ impl<'k> View<'k> {
         let guard = self.guard(at.slot)?;
         let (_, _, data) = self.guards.get(guard)?;
         let spot = Spot { guard, place: data.table.find(at.hash, key)? };
-        if data.volatile > 0 && is_due(data.table.at(spot.place), self.now) {
-            self.expire(spot, key);
+        if data.volatile > 0 && is_due(data.table.at(spot.place), self.gone_by()) {
+            if self.dues == Dues::Delete {
+                self.expire(spot, key);
+            }
             return None;
         }
         Some(spot)

@@ -61,8 +61,8 @@ fn expire(
     if value < 0 {
         return Err(Fault::expire_time(name));
     }
-    let now = ctx.keys.now();
-    let when = clock.moment(value, now).ok_or_else(|| Fault::expire_time(name))?;
+    let now = ctx.keys.gone_by();
+    let when = clock.moment(value, ctx.keys.now()).ok_or_else(|| Fault::expire_time(name))?;
     let words = [
         ("NX", Condition::HasNone),
         ("XX", Condition::HasOne),
@@ -213,7 +213,7 @@ pub(super) fn hpexpiretime(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outc
 
 pub(super) fn hpersist(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let limits = &ctx.settings.thresholds;
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let named = fields(args, 2, 1)?;
     let key = args.at(1);
     expire_fields(ctx, key)?;
@@ -238,7 +238,7 @@ pub(super) fn hpersist(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome,
 }
 
 pub(super) fn hgetdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
-    let now = ctx.keys.now();
+    let now = ctx.keys.gone_by();
     let named = fields(args, 2, 1)?;
     let key = args.at(1);
     expire_fields(ctx, key)?;
@@ -261,13 +261,13 @@ pub(super) fn hgetdel(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, 
 
 pub(super) fn hgetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let limits = &ctx.settings.thresholds;
-    let (key, now) = (args.at(1), ctx.keys.now());
+    let (key, now) = (args.at(1), ctx.keys.gone_by());
     let (mut at, mut wanted) = (2, None);
     if args.is(2, "PERSIST") {
         wanted = Some(None);
         at = 3;
     } else if let Some(clock) = Clock::option(args, 2) {
-        wanted = Some(Some(clock.positive(args, 3, now, "hgetex")?));
+        wanted = Some(Some(clock.positive(args, 3, ctx.keys.now(), "hgetex")?));
         at = 4;
     }
     let named = fields(args, at, 1)?;
@@ -323,11 +323,11 @@ enum NewDeadline {
 
 pub(super) fn hsetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let limits = &ctx.settings.thresholds;
-    let (key, now) = (args.at(1), ctx.keys.now());
+    let (key, now) = (args.at(1), ctx.keys.gone_by());
     let (mut at, mut must_exist, mut when) = (2, None, NewDeadline::Drop);
     while at < args.len() && !args.is(at, "FIELDS") {
         if let Some(clock) = Clock::option(args, at).filter(|_| when == NewDeadline::Drop) {
-            when = NewDeadline::At(clock.positive(args, at + 1, now, "hsetex")?);
+            when = NewDeadline::At(clock.positive(args, at + 1, ctx.keys.now(), "hsetex")?);
             at += 1;
         } else if args.is(at, "KEEPTTL") && when == NewDeadline::Drop {
             when = NewDeadline::Keep;
@@ -392,7 +392,7 @@ fn repeat_set(ctx: &mut Context<'_>, key: &[u8], pairs: &[&[u8]], when: NewDeadl
     let text;
     let mut words: Vec<&[u8]> = vec![b"HSETEX", key];
     match when {
-        NewDeadline::At(moment) if moment <= ctx.keys.now() => {
+        NewDeadline::At(moment) if moment <= ctx.keys.gone_by() => {
             let fields: Vec<&[u8]> = pairs.iter().step_by(2).copied().collect();
             return repeat_removed(ctx, key, &fields);
         }

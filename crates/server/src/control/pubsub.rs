@@ -4,6 +4,7 @@ use larder_base::glob;
 use larder_commands::{Args, Command, Fault, Flags, Group, KeySpec};
 
 use super::{ControlCommand, Session, bad_subcommand, unknown_subcommand};
+use crate::durability::record;
 use crate::pubsub::{Address, Space};
 
 const BASE: Command = Command {
@@ -110,6 +111,7 @@ pub const COMMANDS: &[ControlCommand] = &[
         },
         |session, args| {
             let count = session.turn.server.publish(args.at(1), args.at(2));
+            record::record_message(&session.turn.server.journal, args);
             session.reply().count(count);
             Ok(())
         },
@@ -132,6 +134,7 @@ pub const COMMANDS: &[ControlCommand] = &[
         },
         |session, args| {
             let count = session.turn.server.publish_shard(args.at(1), args.at(2));
+            record::record_message(&session.turn.server.journal, args);
             session.reply().count(count);
             Ok(())
         },

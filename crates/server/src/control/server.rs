@@ -8,6 +8,8 @@ use larder_store::DbIndex;
 
 use super::config::config;
 use super::{ControlCommand, Session};
+use crate::databases;
+use crate::durability::record;
 use crate::observe::info;
 use crate::observe::snapshot::Snapshot;
 
@@ -225,55 +227,29 @@ fn flush(session: &mut Session<'_, '_, '_>, args: Args<'_>, all: bool) -> Result
     let count = if all { server.keyspace.databases() } else { 1 };
     for number in 0..count {
         let db = if all { DbIndex(u8::try_from(number).unwrap_or(0)) } else { session.client.db };
-        touch_all_watchers(session, db, true);
-        let trash = server.keyspace.flush(db);
-        session.turn.stats.dirty += trash.len() as u64;
-        server.background.free_tables(trash, at_once);
+        session.turn.stats.dirty += databases::flush(server, db, session.turn.now, at_once);
     }
-    if !server.tracking.is_idle() {
-        server.tracking.flushed(server);
-    }
+    databases::tell_flushed(server);
+    record::record_request(&server.journal, session.client.db, args);
     session.reply().ok();
     Ok(())
 }
 
-/// Watched keys of a database that goes away: those that exist count as changed.
-fn touch_all_watchers(session: &Session<'_, '_, '_>, db: DbIndex, only_existing: bool) {
-    let server = session.turn.server;
-    let watched: Vec<Box<[u8]>> = {
-        let watch = server.watch.lock();
-        watch.keys().filter(|(at, _)| *at == db).map(|(_, key)| key.clone()).collect()
-    };
-    for key in watched {
-        let mut view = server.keyspace.view_all(&server.settings, db, session.turn.now);
-        let there = view.contains(&key);
-        drop(view);
-        if there || !only_existing {
-            crate::transactions::touch_watchers(server, db, &key);
-        }
-    }
-}
-
 fn swapdb(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let count = session.turn.server.keyspace.databases();
+    let server = session.turn.server;
     let number = |at: usize, which: &'static str| -> Result<i64, Fault> {
         args.i64(at).map_err(|_| Fault::new(format!("ERR invalid {which} DB index")))
     };
     let (a, b) = (number(1, "first")?, number(2, "second")?);
     let index = |number: i64| -> Result<DbIndex, Fault> {
-        let index = u8::try_from(number).ok().filter(|db| usize::from(*db) < count);
+        let index =
+            u8::try_from(number).ok().filter(|db| usize::from(*db) < server.keyspace.databases());
         index.map(DbIndex).ok_or(Fault::text("ERR DB index is out of range"))
     };
     let (a, b) = (index(a)?, index(b)?);
-    touch_all_watchers(session, a, true);
-    touch_all_watchers(session, b, true);
-    session.turn.server.keyspace.swap(a, b);
-    touch_all_watchers(session, a, true);
-    touch_all_watchers(session, b, true);
-    // What somebody waits for may be there now.
-    for db in [a, b] {
-        session.turn.ready.extend(session.turn.server.blocked.waited_for(db));
-    }
+    databases::swap(server, a, b, session.turn.now, session.turn.ready);
+    session.turn.stats.dirty += 1;
+    record::record_request(&server.journal, session.client.db, args);
     session.reply().ok();
     Ok(())
 }

@@ -7,11 +7,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::time::Duration;
 
 use larder_cluster::replication::Offset;
 use larder_store::DbIndex;
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 
 /// Bytes of a block; a longer effect makes a longer block of its own.
 const BLOCK: usize = 64 * 1024;
@@ -43,6 +44,68 @@ impl Part {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutOfReach;
 
+/// Who writes the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Nobody: nothing reads, and nobody may come back to read.
+    Off,
+    /// This server's commands.
+    Own,
+    /// The primary that this server follows; what is done here of itself is not recorded.
+    Follows,
+}
+
+impl Mode {
+    fn number(self) -> u8 {
+        match self {
+            Mode::Off => 0,
+            Mode::Own => 1,
+            Mode::Follows => 2,
+        }
+    }
+}
+
+/// One who reads: the blocks that it has yet to read are kept. Dropped, it is forgotten.
+#[derive(Debug)]
+pub struct Reader {
+    position: Arc<AtomicU64>,
+}
+
+impl Reader {
+    /// Up to where it has read.
+    #[must_use]
+    pub fn position(&self) -> Offset {
+        Offset(self.position.load(Ordering::Acquire))
+    }
+
+    /// What comes next, in parts of at most `max` bytes and a part together.
+    ///
+    /// # Errors
+    /// `OutOfReach` if the journal began anew.
+    pub fn read(&self, journal: &Journal, max: usize) -> Result<Vec<Part>, OutOfReach> {
+        journal.read(self.position(), max)
+    }
+
+    /// It has done with everything before this offset.
+    pub fn advance(&self, to: Offset) {
+        self.position.fetch_max(to.0, Ordering::AcqRel);
+    }
+
+    /// Sleeps until there is something that it has not read, or the time is over.
+    pub fn wait(&self, journal: &Journal, at_most: Duration) {
+        journal.wait_beyond(self.position(), at_most);
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.position.store(GONE, Ordering::Release);
+    }
+}
+
+/// The position of a reader that is no more.
+const GONE: u64 = u64::MAX;
+
 #[derive(Debug)]
 struct Block {
     start: Offset,
@@ -70,35 +133,92 @@ struct Tail {
     stream_only: VecDeque<StreamOnly>,
     /// Bytes always kept for replicas that come back (`repl-backlog-size`).
     backlog: usize,
-    /// The oldest offset that a reader still needs.
-    needed: Offset,
+    /// Where its readers are.
+    readers: Vec<Arc<AtomicU64>>,
 }
 
 /// See the head of this file.
 #[derive(Debug, Default)]
 pub struct Journal {
-    active: AtomicBool,
+    mode: AtomicU8,
     end: AtomicU64,
     tail: Mutex<Tail>,
+    /// Readers that sleep.
+    sleepers: AtomicU32,
+    bed: Mutex<()>,
+    bell: Condvar,
 }
 
 impl Journal {
-    /// Whether effects are to be recorded at all: somebody reads, or may come back to.
+    /// Whether anything is recorded at all: somebody reads, or may come back to.
     #[inline]
     #[must_use]
     pub fn is_active(&self) -> bool {
-        self.active.load(Ordering::Relaxed)
+        self.mode.load(Ordering::Relaxed) != Mode::Off.number()
     }
 
-    /// Begins to record at this offset, forgetting everything before; or stops. Only in the exclusive
-    /// section, so that no write is half recorded.
-    pub fn activate(&self, from: Option<Offset>) {
+    /// Whether the effects of this server's own commands are to be recorded.
+    #[inline]
+    #[must_use]
+    pub fn records_effects(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) == Mode::Own.number()
+    }
+
+    /// Who writes from now on. `from`: at this offset, forgetting everything before; else it goes on. Only in the
+    /// exclusive section, so that no write is half recorded.
+    pub fn set_mode(&self, mode: Mode, from: Option<Offset>) {
         let mut tail = self.tail.lock();
-        let backlog = tail.backlog;
-        let start = from.unwrap_or_else(|| tail.end());
-        *tail = Tail { open_start: start, needed: start, backlog, ..Tail::default() };
-        self.end.store(start.0, Ordering::Release);
-        self.active.store(from.is_some(), Ordering::Release);
+        if let Some(start) = from {
+            let backlog = tail.backlog;
+            // Readers of what was before learn that it is out of reach.
+            *tail = Tail { open_start: start, backlog, ..Tail::default() };
+            self.end.store(start.0, Ordering::Release);
+        }
+        tail.db = None;
+        self.mode.store(mode.number(), Ordering::Release);
+    }
+
+    /// A reader that begins here.
+    ///
+    /// # Errors
+    /// `OutOfReach` if the bytes are gone, or the offset is beyond the end.
+    pub fn join(&self, from: Offset) -> Result<Reader, OutOfReach> {
+        let mut tail = self.tail.lock();
+        if from < tail.first() || from > tail.end() {
+            return Err(OutOfReach);
+        }
+        let position = Arc::new(AtomicU64::new(from.0));
+        tail.readers.push(Arc::clone(&position));
+        Ok(Reader { position })
+    }
+
+    /// Wakes the readers that sleep, if there is something for them. Outside of all slot locks.
+    #[inline]
+    pub fn wake(&self) {
+        // Pairs with the fence of a reader that is about to sleep: one of both sees the other.
+        fence(Ordering::SeqCst);
+        if self.sleepers.load(Ordering::Relaxed) > 0 {
+            self.ring();
+        }
+    }
+
+    #[cold]
+    fn ring(&self) {
+        // Not between a reader's last look and its sleep.
+        drop(self.bed.lock());
+        self.bell.notify_all();
+    }
+
+    /// Sleeps until something is recorded beyond this offset, or the time is over.
+    pub fn wait_beyond(&self, offset: Offset, at_most: Duration) {
+        let mut bed = self.bed.lock();
+        self.sleepers.fetch_add(1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if self.end() <= offset {
+            // Whoever is woken looks again, for whatever reason it was.
+            let _ = self.bell.wait_for(&mut bed, at_most);
+        }
+        self.sleepers.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Sets how many bytes are kept for replicas that come back.
@@ -135,9 +255,10 @@ impl Journal {
         self.finish(tail)
     }
 
-    /// Records bytes as they came from a primary, whose databases they select themselves.
-    pub fn append_raw(&self, bytes: &[u8]) -> Offset {
+    /// Records bytes as they came from a primary; after them the stream is in this database.
+    pub fn append_raw(&self, db: DbIndex, bytes: &[u8]) -> Offset {
         let mut tail = self.tail.lock();
+        tail.db = Some(db);
         tail.push(bytes);
         self.finish(tail)
     }
@@ -154,6 +275,12 @@ impl Journal {
     /// The next effect is preceded by a SELECT: a reader begins here that knows no database.
     pub fn forget_database(&self) {
         self.tail.lock().db = None;
+    }
+
+    /// The database that the stream is in at its end; `None`: the next effect selects one.
+    #[must_use]
+    pub fn database(&self) -> Option<DbIndex> {
+        self.tail.lock().db
     }
 
     /// The parts from an offset on, at most `max` bytes and a part; none at the end.
@@ -200,11 +327,9 @@ impl Journal {
         tail.stream_only.iter().filter(|range| range.start >= from).copied().collect()
     }
 
-    /// No reader needs anything before this offset; what exceeds the backlog goes.
-    pub fn release(&self, before: Offset) {
-        let mut tail = self.tail.lock();
-        tail.needed = tail.needed.max(before);
-        tail.trim();
+    /// Lets go what no reader needs and what exceeds the backlog.
+    pub fn trim(&self) {
+        self.tail.lock().trim();
     }
 
     /// Bytes held now.
@@ -252,12 +377,20 @@ impl Tail {
         self.sealed.push_back(Block { start, bytes: Arc::new(bytes) });
     }
 
+    /// Where the slowest reader is.
+    fn needed(&mut self) -> Offset {
+        self.readers.retain(|reader| reader.load(Ordering::Acquire) != GONE);
+        let slowest = self.readers.iter().map(|reader| reader.load(Ordering::Acquire)).min();
+        slowest.map_or(self.end(), Offset)
+    }
+
     /// Lets blocks go that nobody needs and that exceed the backlog.
     fn trim(&mut self) {
+        let needed = self.needed();
         while let Some(block) = self.sealed.front() {
             let end = block.start.plus(block.bytes.len() as u64);
             let after = self.end().since(end);
-            if end > self.needed || after < self.backlog as u64 {
+            if end > needed || after < self.backlog as u64 {
                 break;
             }
             self.held -= block.bytes.len();
@@ -290,7 +423,7 @@ mod tests {
     #[test]
     fn a_database_is_selected_once() {
         let journal = Journal::default();
-        journal.activate(Some(Offset(100)));
+        journal.set_mode(Mode::Own, Some(Offset(100)));
         assert_eq!(journal.append(DbIndex(0), b"a"), Offset(100 + 23 + 1));
         journal.append(DbIndex(0), b"b");
         journal.append(DbIndex(12), b"c");
@@ -306,8 +439,8 @@ mod tests {
     #[test]
     fn only_what_is_held_can_be_read() {
         let journal = Journal::default();
-        journal.activate(Some(Offset(10)));
-        journal.append_raw(b"abc");
+        journal.set_mode(Mode::Own, Some(Offset(10)));
+        journal.append_raw(DbIndex(0), b"abc");
         assert!(journal.read(Offset(9), 1).is_err());
         assert!(journal.read(Offset(14), 1).is_err());
         assert_eq!(text(&journal, Offset(12)), b"c");
@@ -317,25 +450,50 @@ mod tests {
     #[test]
     fn the_backlog_stays_and_the_rest_goes_when_nobody_needs_it() {
         let journal = Journal::default();
-        journal.activate(Some(Offset(0)));
+        journal.set_mode(Mode::Own, Some(Offset(0)));
         journal.set_backlog(3 * BLOCK);
+        let reader = journal.join(Offset(0)).expect("the beginning");
         for _ in 0..20 {
-            journal.append_raw(&vec![b'x'; BLOCK]);
+            journal.append_raw(DbIndex(0), &vec![b'x'; BLOCK]);
         }
-        assert_eq!(journal.first(), Offset(0), "a reader may still need all of it");
-        journal.release(journal.end());
+        assert_eq!(journal.first(), Offset(0), "a reader still needs all of it");
+        reader.advance(Offset(15 * BLOCK as u64));
+        journal.trim();
+        assert_eq!(journal.first(), Offset(15 * BLOCK as u64));
+        drop(reader);
+        journal.trim();
         let kept = journal.end().since(journal.first());
         assert!((3 * BLOCK as u64..5 * BLOCK as u64).contains(&kept), "{kept}");
         assert!(journal.held() < 6 * BLOCK);
     }
 
     #[test]
+    fn a_reader_that_sleeps_is_woken_and_one_of_an_old_journal_is_told() {
+        let journal = Journal::default();
+        journal.set_mode(Mode::Own, Some(Offset(0)));
+        let reader = journal.join(Offset(0)).expect("the beginning");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(20));
+                journal.append(DbIndex(0), b"x");
+                journal.wake();
+            });
+            let begun = std::time::Instant::now();
+            reader.wait(&journal, Duration::from_secs(30));
+            assert!(begun.elapsed() < Duration::from_secs(20));
+        });
+        assert_eq!(reader.read(&journal, 100).expect("within reach").len(), 1);
+        journal.set_mode(Mode::Follows, Some(Offset(900)));
+        assert_eq!(reader.read(&journal, 100).unwrap_err(), OutOfReach);
+    }
+
+    #[test]
     fn keep_alives_are_for_replicas_only() {
         let journal = Journal::default();
-        journal.activate(Some(Offset(0)));
-        journal.append_raw(b"abc");
+        journal.set_mode(Mode::Own, Some(Offset(0)));
+        journal.append_raw(DbIndex(0), b"abc");
         journal.append_stream_only(b"PING");
-        journal.append_raw(b"d");
+        journal.append_raw(DbIndex(0), b"d");
         assert_eq!(text(&journal, Offset(0)), b"abcPINGd");
         assert_eq!(journal.stream_only(Offset(0)), [StreamOnly { start: Offset(3), len: 4 }]);
         assert!(journal.stream_only(Offset(4)).is_empty());
@@ -347,12 +505,13 @@ mod tests {
             pieces in proptest::collection::vec((0usize..3 * BLOCK, any::<bool>()), 1..12), from in any::<prop::sample::Index>(),
         ) {
             let journal = Journal::default();
-            journal.activate(Some(Offset(0)));
+            journal.set_mode(Mode::Own, Some(Offset(0)));
+            let _reader = journal.join(Offset(0)).expect("the beginning");
             let mut model = Vec::new();
             for (at, (len, read)) in pieces.iter().enumerate() {
                 let piece = vec![u8::try_from(at).unwrap_or(0); *len];
                 model.extend_from_slice(&piece);
-                prop_assert_eq!(journal.append_raw(&piece), Offset(model.len() as u64));
+                prop_assert_eq!(journal.append_raw(DbIndex(0), &piece), Offset(model.len() as u64));
                 if *read {
                     let _ = journal.read(journal.end(), 1);
                 }

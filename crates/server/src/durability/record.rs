@@ -74,19 +74,24 @@ impl Transaction {
     /// Adds the effects of one command.
     pub fn add(&mut self, unit: Unit, db: DbIndex, journal: &Journal) {
         if unit.count > 0 {
-            if self.db.is_none() {
-                let mut bytes = Vec::new();
-                encode_command(&mut bytes, &[b"MULTI"]);
-                journal.append(db, &bytes);
-            }
-            self.db = Some(db);
+            self.open(db, journal);
             journal.append(db, &unit.bytes);
         }
     }
 
+    /// Begins it, if it has not begun: what is recorded from now on belongs to it.
+    pub fn open(&mut self, db: DbIndex, journal: &Journal) {
+        if self.db.is_none() && journal.records_effects() {
+            let mut bytes = Vec::new();
+            encode_command(&mut bytes, &[b"MULTI"]);
+            journal.append(db, &bytes);
+        }
+        self.db = Some(db);
+    }
+
     /// The transaction is over.
     pub fn end(self, journal: &Journal) {
-        if let Some(db) = self.db {
+        if let Some(db) = self.db.filter(|_| journal.records_effects()) {
             let mut bytes = Vec::new();
             encode_command(&mut bytes, &[b"EXEC"]);
             journal.append(db, &bytes);
@@ -107,6 +112,24 @@ pub fn record_gone(journal: &Journal, view: &mut View<'_>) {
         let mut bytes = Vec::new();
         encode_command(&mut bytes, &words);
         journal.append(gone.db, &bytes);
+    }
+}
+
+/// Records a request that changed databases as a whole, as it was sent. Only in the exclusive section.
+pub fn record_request(journal: &Journal, db: DbIndex, sent: Args<'_>) {
+    if journal.records_effects() {
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, sent.all());
+        journal.append(db, &bytes);
+    }
+}
+
+/// Records what changes no data but is to be heard on the copies too: a published message.
+pub fn record_message(journal: &Journal, sent: Args<'_>) {
+    if journal.records_effects() {
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, sent.all());
+        journal.append_stream_only(&bytes);
     }
 }
 

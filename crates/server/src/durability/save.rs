@@ -1,28 +1,23 @@
 //! SAVE, BGSAVE and the start from a file: the keyspace as an RDB file, by a snapshot that stops nobody. A
 //! new file is written beside the old one, forced to disk, and takes its name; a failure leaves the old one.
-//! It knows files and no layout of values.
+//! It knows files; what is in them, `rdb_file` knows.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Write};
+use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use larder_persist::rdb::{self, Item, Reader, Version, WriteError, Writer};
+use larder_persist::rdb::{self, Version, WriteError};
 use larder_store::snapshot::{self, Snapshot};
-use larder_store::{DbIndex, Deadline};
 use parking_lot::Mutex;
 
+use super::rdb_file::{self, Due};
 use crate::config::Config;
 use crate::log::{notice, warning};
 use crate::shared::{Server, now};
-
-/// Records or members shown in one go, under the lock of a slot.
-const STEP: usize = 128;
-/// Bytes gathered before they go to the file.
-const STAGED: usize = 1 << 20;
 
 /// How saving stands; INFO shows it.
 #[derive(Debug)]
@@ -182,32 +177,6 @@ fn path(config: &Config) -> PathBuf {
     PathBuf::from(&config.dbfilename)
 }
 
-/// What is written while slots are locked gathers here; files are written to afterwards.
-#[derive(Clone, Default)]
-struct Staging(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Staging {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Staging {
-    fn pour(&self, file: &mut File, at_least: usize) -> io::Result<()> {
-        let mut staged = self.0.lock();
-        if staged.len() >= at_least {
-            let bytes = std::mem::take(&mut *staged);
-            drop(staged);
-            file.write_all(&bytes)?;
-        }
-        Ok(())
-    }
-}
-
 /// A snapshot that is to be written, and the modifications at its cut.
 type Job = (Snapshot, u64);
 
@@ -365,39 +334,10 @@ fn write(
     version: Version,
 ) -> Result<(), SaveError> {
     let mut file = File::create(path)?;
-    let staging = Staging::default();
     let options =
         rdb::Options { version, compress: config.rdbcompression, checksum: config.rdbchecksum };
-    let mut writer = Writer::new(staging.clone(), options)?;
-    let used = (server.memory.used)().to_string();
-    let seconds = (now().0 / 1000).to_string();
-    for (name, text) in [
-        ("redis-ver", crate::control::server::REDIS_VERSION),
-        ("redis-bits", "64"),
-        ("ctime", &seconds),
-        ("used-mem", &used),
-        ("aof-base", "0"),
-    ] {
-        writer.aux(name.as_bytes(), text.as_bytes())?;
-    }
-    let (mut selected, mut failed) = (None, None);
     let mut told = Instant::now();
-    loop {
-        let more = snapshot.step(&server.keyspace, STEP, &mut |item| {
-            if failed.is_none()
-                && let Err(error) = put(&mut writer, &mut selected, item)
-            {
-                failed = Some(error);
-            }
-        });
-        if let Some(error) = failed {
-            return Err(error.into());
-        }
-        if snapshot.is_broken(&server.keyspace) {
-            return Err(SaveError::Flushed);
-        }
-        staging.pour(&mut file, STAGED)?;
-        let (seen, all) = snapshot.progress();
+    rdb_file::write(server, snapshot, options, &[("aof-base", "0")], &mut file, |seen, all| {
         for (place, count) in server.saves.progress.iter().zip([seen, all]) {
             place.store(count, Ordering::Relaxed);
         }
@@ -405,40 +345,10 @@ fn write(
             told = Instant::now();
             notice(&format!("Saving: {seen} of {all} keys"));
         }
-        if !more {
-            break;
-        }
-    }
-    writer.finish()?;
-    staging.pour(&mut file, 0)?;
+        Ok(())
+    })?;
     file.sync_all()?;
     Ok(())
-}
-
-fn put(
-    writer: &mut Writer<Staging>,
-    selected: &mut Option<DbIndex>,
-    item: snapshot::Item<'_>,
-) -> Result<(), WriteError> {
-    let mut select = |writer: &mut Writer<Staging>, db: DbIndex| {
-        if *selected != Some(db) {
-            *selected = Some(db);
-            return writer.select(u64::from(db.0));
-        }
-        Ok(())
-    };
-    match item {
-        snapshot::Item::Record(db, record) => {
-            select(writer, db)?;
-            writer.record(record, None)
-        }
-        snapshot::Item::Begin(head) => {
-            select(writer, head.db)?;
-            writer.begin(&head, None)
-        }
-        snapshot::Item::Member(member, score) => writer.member(member, score),
-        snapshot::Item::End => writer.end(),
-    }
 }
 
 /// Fills the keyspace from the file, if there is one.
@@ -454,48 +364,17 @@ pub fn load(server: &Server) -> Result<(), String> {
         Err(error) => return Err(format!("Can't open {}: {error}", path.display())),
     };
     let begun = Instant::now();
-    let source = BufReader::with_capacity(STAGED, file);
-    let refuse = |error: rdb::Error| format!("{}: {error}", path.display());
-    let mut reader = Reader::new(source, &server.settings.thresholds).map_err(refuse)?;
-    let moment = now();
-    let (mut keys, mut expired, mut told) = (0usize, 0usize, Instant::now());
-    while let Some(item) = reader.next_item().map_err(refuse)? {
-        let Item::Entry(entry) = item else {
-            if let Item::Function(_) = item {
-                warning("The file has functions; there is no scripting yet: they are passed over");
-            }
-            continue;
-        };
-        if entry.deadline.is_some_and(|when| when <= moment) {
-            expired += 1;
-            continue;
-        }
-        let db =
-            u8::try_from(entry.db).ok().filter(|db| usize::from(*db) < server.keyspace.databases());
-        let Some(db) = db else {
-            let (db, at) = (entry.db, entry.offset);
-            return Err(format!("{}: database {db} at byte {at}: too many", path.display()));
-        };
-        let at = server.keyspace.locate(&entry.key);
-        let mut view = server.keyspace.view(&server.settings, DbIndex(db), &[at], moment);
-        if view.contains(&entry.key) {
-            let at = entry.offset;
-            return Err(format!("{}: a key twice, at byte {at}", path.display()));
-        }
-        let deadline = entry.deadline.map_or(Deadline::None, Deadline::At);
-        view.put(&entry.key, entry.value, deadline);
-        keys += 1;
-        if keys.is_multiple_of(4096) && told.elapsed() > Duration::from_secs(5) {
-            told = Instant::now();
-            notice(&format!("Loading: {keys} keys, {} bytes read", reader.offset()));
-        }
-    }
-    for (place, count) in server.saves.loaded.iter().zip([keys, expired]) {
+    let source = BufReader::with_capacity(1 << 20, file);
+    let loaded = rdb_file::load(server, source, Due::Skip)
+        .map_err(|error| format!("{}: {error}", path.display()))?;
+    for (place, count) in server.saves.loaded.iter().zip([loaded.keys, loaded.expired]) {
         place.store(count, Ordering::Relaxed);
     }
     notice(&format!(
-        "DB loaded from disk: {:.3} seconds, {keys} keys, {expired} expired",
-        begun.elapsed().as_secs_f64()
+        "DB loaded from disk: {:.3} seconds, {} keys, {} expired",
+        begun.elapsed().as_secs_f64(),
+        loaded.keys,
+        loaded.expired
     ));
     Ok(())
 }

@@ -53,7 +53,7 @@ impl Worker {
     /// One step of deleting what is due in this worker's share of the slots.
     pub(super) fn sweep(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
         self.sweeper.again = None;
-        if !self.server.sweeping.load(Ordering::Relaxed) {
+        if !self.server.sweeping.load(Ordering::Relaxed) || self.server.keyspace.is_passive() {
             return;
         }
         let begun = Instant::now();

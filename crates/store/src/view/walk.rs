@@ -16,7 +16,7 @@ const SWEEP: usize = 7;
 impl View<'_> {
     /// Visits every live key of the selected database.
     pub fn for_each_key(&mut self, mut visit: impl FnMut(&[u8], RecordRef<'_>)) {
-        let (db, now) = (self.db, self.now);
+        let (db, now) = (self.db, self.gone_by());
         for slot in self.keyspace.occupied_slots(db) {
             let Some(index) = self.guard(slot) else { continue };
             let Some((_, _, data)) = self.guards.get(index) else { continue };
@@ -39,7 +39,7 @@ impl View<'_> {
         const SLOT_BITS: u32 = 14;
         const LAST: u16 = 16_383;
         debug_assert_eq!(usize::from(LAST) + 1, Slot::COUNT);
-        let (db, now) = (self.db, self.now);
+        let (db, now) = (self.db, self.gone_by());
         let mut slot = u16::try_from(cursor & u64::from(LAST)).unwrap_or(0);
         let mut inner = cursor >> SLOT_BITS;
         let (mut seen, mut steps) = (0usize, 0usize);
@@ -204,7 +204,7 @@ impl View<'_> {
             let (_, _, data) = self.guards.get(index)?;
             if let Some(place) = data.table.random(rng) {
                 let record = data.table.at(place);
-                if !is_due(record, self.now) {
+                if !is_due(record, self.gone_by()) {
                     return Some(record.key().to_vec());
                 }
             }

@@ -1,0 +1,131 @@
+//! Streams, repeated on a server without workers.
+
+use larder_cluster::replication::Offset;
+use larder_protocol::encode::encode_command;
+
+use super::*;
+use crate::config::Config;
+use crate::durability::journal::Mode;
+use crate::listening::Doors;
+use crate::shared::{AllocatorFigures, MemoryProbe};
+
+fn server() -> Server {
+    let memory = MemoryProbe {
+        used: || 0,
+        allocator: "none",
+        figures: AllocatorFigures::default,
+        report: String::new,
+        purge: || (),
+    };
+    Server::new(Config::default(), None, Doors::default(), Vec::new(), memory, [1, 2])
+}
+
+/// Repeats these lines; returns what each was, and the bytes that it was in the stream.
+fn play(server: &Server, lines: &[&str]) -> (Vec<Result<Applied, String>>, Vec<u8>) {
+    let mut applier = Applier::new(server, DbIndex(0));
+    let mut apart = server.apart.lock();
+    let mut stream = Vec::new();
+    let mut results = Vec::new();
+    for line in lines {
+        let words: Vec<&[u8]> = line.split(' ').map(str::as_bytes).collect();
+        let mut raw = Vec::new();
+        encode_command(&mut raw, &words);
+        stream.extend_from_slice(&raw);
+        let result = applier.apply(&mut apart, Args::new(&words), &raw);
+        results.push(result.map_err(|error| error.to_string()));
+    }
+    (results, stream)
+}
+
+fn text(server: &Server, db: u8, key: &str) -> Option<String> {
+    let at = server.keyspace.locate(key.as_bytes());
+    let mut view = server.keyspace.view(&server.settings, DbIndex(db), &[at], now());
+    let text = view.read_string(key.as_bytes()).expect("a string")?;
+    Some(String::from_utf8_lossy(&text.to_vec()).into_owned())
+}
+
+fn recorded(server: &Server) -> Vec<u8> {
+    let parts = server.journal.read(Offset(0), usize::MAX).expect("within reach");
+    parts.iter().flat_map(|part| part.bytes().to_vec()).collect()
+}
+
+#[test]
+fn a_stream_is_repeated_and_passed_on_byte_by_byte() {
+    let server = server();
+    server.set_journal(Mode::Follows, Some(Offset(0)));
+    let lines = [
+        "SELECT 3",
+        "SET a 1",
+        "INCR a",
+        "PING",
+        "MULTI",
+        "SET b x",
+        "SELECT 4",
+        "SET c y",
+        "EXEC",
+        "REPLCONF GETACK *",
+        "SWAPDB 3 5",
+        "SET d z",
+        "MULTI",
+        "FLUSHDB",
+        "SET e 1",
+        "EXEC",
+    ];
+    let (results, stream) = play(&server, &lines);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!((&results[3], &results[9]), (&Ok(Applied::Ping), &Ok(Applied::GetAck)));
+    assert_eq!(text(&server, 5, "a").as_deref(), Some("2"));
+    assert_eq!(text(&server, 5, "b").as_deref(), Some("x"));
+    assert_eq!(text(&server, 4, "c"), None, "flushed by the last transaction");
+    assert_eq!(text(&server, 4, "e").as_deref(), Some("1"));
+    assert_eq!(recorded(&server), stream);
+    assert_eq!(server.journal.database(), Some(DbIndex(4)));
+    assert_eq!(server.journal.stream_only(Offset(0)).len(), 2, "PING and GETACK");
+}
+
+#[test]
+fn what_is_due_lives_until_the_stream_says_so() {
+    let server = server();
+    server.set_journal(Mode::Follows, Some(Offset(0)));
+    let lines = [
+        "SET n 5 PXAT 1000",
+        "INCR n",
+        "PEXPIREAT n 2000",
+        "HSET h f 1",
+        "HPEXPIREAT h 1000 FIELDS 1 f",
+        "HINCRBY h f 2",
+    ];
+    let (results, _) = play(&server, &lines);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(text(&server, 0, "n"), None, "hidden from clients");
+    assert_eq!(server.keyspace.len(DbIndex(0)), 2, "but not deleted");
+    let (results, _) =
+        play(&server, &["RENAME n m", "HSETEX h FXX KEEPTTL FIELDS 1 f 3", "PERSIST m"]);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(text(&server, 0, "m").as_deref(), Some("6"));
+    let (results, _) = play(&server, &["HPERSIST h FIELDS 1 f"]);
+    assert_eq!(results, [Ok(Applied::Done)]);
+    let mut view = server.keyspace.view_all(&server.settings, DbIndex(0), now());
+    let hash = view.read::<larder_store::Hash>(b"h").expect("a hash").expect("there");
+    assert!(hash.get(b"f", now()).is_some_and(|value| value.is(b"3")));
+}
+
+#[test]
+fn what_has_no_place_in_a_stream_is_refused() {
+    let server = server();
+    server.set_journal(Mode::Follows, Some(Offset(0)));
+    let lines = ["NOSUCH a", "SET a", "CONFIG GET x", "EXEC", "SELECT 99", "LPUSH l a", "INCR l"];
+    let (results, _) = play(&server, &lines);
+    let errors: Vec<String> = results.into_iter().filter_map(Result::err).collect();
+    assert_eq!(
+        errors,
+        [
+            "unknown command 'NOSUCH'",
+            "bad arguments of 'set'",
+            "command 'config' has no place in a log or stream",
+            "command 'exec' has no place in a log or stream",
+            "bad arguments of 'select'",
+            "command 'incr' failed: WRONGTYPE Operation against a key holding the wrong kind of value",
+        ]
+    );
+}
