@@ -1,9 +1,9 @@
 //! Logs from hostile bytes: no panic, any split reads the same, and up to where it is whole it reads without error.
 #![no_main]
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Cursor};
 
-use larder_persist::aof::{Item, LogError, LogReader};
+use larder_persist::aof::{Item, LogError, LogReader, scan};
 use larder_persist::check::check_data;
 use libfuzzer_sys::fuzz_target;
 
@@ -29,5 +29,10 @@ fuzz_target!(|bytes: &[u8]| {
         let (_, error) = read(&bytes[..whole]);
         assert!(error.is_none(), "the whole part is whole");
     }
-    let _ = check_data(bytes);
+    let _ = check_data(Cursor::new(bytes));
+    if let Ok(found) = scan(&mut Cursor::new(bytes), 0) {
+        let end = usize::try_from(found.end).expect("within the bytes");
+        let (_, error) = read(&bytes[..end]);
+        assert!(error.is_none(), "what is to be loaded is whole");
+    }
 });

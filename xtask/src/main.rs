@@ -6,6 +6,7 @@ mod cities;
 mod clients;
 mod compare;
 mod conformance;
+mod crash_points;
 mod differential;
 mod endure;
 mod foreign;
@@ -28,6 +29,7 @@ cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB files and payloads between us and a real server
+cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
@@ -58,6 +60,7 @@ fn main() -> Result<()> {
         Some("stall") => stall::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("rdb-matrix") => rdb_matrix::run(args.get(1..).unwrap_or(&[])),
+        Some("crash-points") => crash_points::run(args.get(1..).unwrap_or(&[])),
         Some("endure") => endure::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;

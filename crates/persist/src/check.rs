@@ -1,11 +1,11 @@
 //! Verifies RDB files, logs and manifests and says where they break; tells how long a log with a torn tail must
 //! be cut. It opens no file: the caller hands the bytes over, and cuts.
 
-use std::io::{self, BufRead, Read};
+use std::io::{self, BufRead, Read, Seek};
 
 use larder_store::Thresholds;
 
-use crate::aof::{self, LogError, LogReader, Manifest, ManifestError};
+use crate::aof::{LogError, Manifest, ManifestError, scan};
 use crate::limits::MANIFEST_BYTES_MAX;
 use crate::rdb::{self, Version};
 
@@ -105,7 +105,7 @@ impl CheckError {
 ///
 /// # Errors
 /// Where and why it breaks.
-pub fn check<R: BufRead>(
+pub fn check<R: BufRead + Seek>(
     mut source: R,
     open: &mut dyn FnMut(&[u8]) -> io::Result<R>,
 ) -> Result<Summary, CheckError> {
@@ -120,7 +120,7 @@ pub fn check<R: BufRead>(
 ///
 /// # Errors
 /// Where and why it breaks.
-pub fn check_data<R: BufRead>(mut source: R) -> Result<Summary, CheckError> {
+pub fn check_data<R: BufRead + Seek>(mut source: R) -> Result<Summary, CheckError> {
     let mut summary = Summary::default();
     if !matches!(first_byte(&mut source)?, Some(b'R' | b'V')) {
         return check_log(source, 0, summary);
@@ -154,24 +154,22 @@ pub fn check_data<R: BufRead>(mut source: R) -> Result<Summary, CheckError> {
     }
 }
 
-fn check_log<R: BufRead>(
-    source: R,
+fn check_log<R: BufRead + Seek>(
+    mut source: R,
     offset: u64,
     mut summary: Summary,
 ) -> Result<Summary, CheckError> {
-    let mut reader = LogReader::new(source, offset);
-    while let Some(item) = reader.next_item()? {
-        match item {
-            aof::Item::Command { .. } => summary.commands += 1,
-            aof::Item::Verified => summary.verified += 1,
-            aof::Item::Timestamp(_) | aof::Item::Note(_) => {}
-        }
+    let found = scan(&mut source, offset)?;
+    if let Some(torn) = found.cut {
+        return Err(torn.into());
     }
-    summary.bytes = reader.offset();
+    summary.commands = found.commands;
+    summary.verified = found.verified;
+    summary.bytes = found.end;
     Ok(summary)
 }
 
-fn check_manifest<R: BufRead>(
+fn check_manifest<R: BufRead + Seek>(
     source: R,
     open: &mut dyn FnMut(&[u8]) -> io::Result<R>,
 ) -> Result<Summary, CheckError> {

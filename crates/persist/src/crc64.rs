@@ -49,6 +49,11 @@ impl Crc64 {
         Crc64(0)
     }
 
+    /// One that goes on from this value.
+    pub fn continued(value: u64) -> Crc64 {
+        Crc64(value)
+    }
+
     /// Of these bytes.
     pub fn of(bytes: &[u8]) -> u64 {
         let mut crc = Crc64::new();

@@ -4,14 +4,14 @@
 
 pub mod simulated;
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, Write};
 
 /// A folder on a disk.
 pub trait Disk {
     /// An open file, to write.
     type Writer: DiskWriter;
     /// An open file, to read from its beginning.
-    type Reader: Read;
+    type Reader: Read + Seek;
 
     /// A new file, empty; what had the name is emptied.
     ///

@@ -1,6 +1,11 @@
 //! The log itself: commands as clients send them, with lines of notes (`#TS:` of Redis 7, and `#CRC:` of our own,
 //! which Redis skips) between them. The reader tells a torn end from damage in the middle, and up to
 //! which byte everything is whole.
+//!
+//! `#CRC:<checksum> <lasting>` says what the bytes since the last such note sum up to, and how much of the file
+//! was surely on disk when it was written. By the second number [`super::scan`] tells bytes that a power cut
+//! took from bytes that were damaged. As the very first line it says instead what all sums of the file begin
+//! with, a random number: whoever can write values cannot forge a note.
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -22,7 +27,10 @@ pub enum Item {
     /// What follows was written at this second.
     Timestamp(i64),
     /// Everything since the last such note, or since the beginning, is as it was written.
-    Verified,
+    Verified {
+        /// So many bytes of the file were on disk for certain when it was written.
+        lasting: u64,
+    },
     /// Another note.
     Note(Vec<u8>),
 }
@@ -39,6 +47,9 @@ pub enum LogReason {
     /// The log ends within a transaction: cutting the tail mends it.
     #[error("unexpected end of the log within a transaction")]
     OpenTransaction,
+    /// The end was never forced to disk, and parts of it are missing: cutting the tail mends it.
+    #[error("bytes that were never forced to disk are missing")]
+    Unfinished,
     /// The bytes are no log.
     #[error("bad log format: {0}")]
     Format(&'static str),
@@ -48,6 +59,20 @@ pub enum LogReason {
         /// Where the bytes begin that the note is about.
         since: u64,
     },
+}
+
+impl LogReason {
+    /// The same reason, for a second report.
+    pub(super) fn copy(&self) -> LogReason {
+        match self {
+            LogReason::Io(error) => LogReason::Io(error.kind().into()),
+            LogReason::Torn => LogReason::Torn,
+            LogReason::OpenTransaction => LogReason::OpenTransaction,
+            LogReason::Unfinished => LogReason::Unfinished,
+            LogReason::Format(what) => LogReason::Format(what),
+            LogReason::Checksum { since } => LogReason::Checksum { since: *since },
+        }
+    }
 }
 
 /// Where and why the log breaks.
@@ -65,7 +90,7 @@ pub struct LogError {
 impl LogError {
     /// Whether the end is missing, rather than something wrong in what is there.
     pub fn is_torn(&self) -> bool {
-        matches!(self.reason, LogReason::Torn | LogReason::OpenTransaction)
+        matches!(self.reason, LogReason::Torn | LogReason::OpenTransaction | LogReason::Unfinished)
     }
 }
 
@@ -75,10 +100,19 @@ pub struct LogReader<R> {
     offset: u64,
     /// Up to here everything is whole and outside of transactions.
     whole: u64,
+    whole_crc: Crc64,
     in_transaction: bool,
+    /// Whether arguments are kept, or only passed over.
+    keeps: bool,
     crc: Crc64,
+    /// What sums begin with.
+    seed: Crc64,
+    /// The first byte of the log.
+    start: u64,
     /// Where the bytes that `crc` sums up begin.
     crc_since: u64,
+    /// Checksums that were right.
+    verified: u64,
 }
 
 impl<R: BufRead> LogReader<R> {
@@ -88,10 +122,20 @@ impl<R: BufRead> LogReader<R> {
             source,
             offset,
             whole: offset,
+            whole_crc: Crc64::new(),
             in_transaction: false,
+            keeps: true,
             crc: Crc64::new(),
+            seed: Crc64::new(),
+            start: offset,
             crc_since: offset,
+            verified: 0,
         }
+    }
+
+    /// The same without keeping arguments but the first: to verify only.
+    pub fn skimming(source: R, offset: u64) -> LogReader<R> {
+        LogReader { keeps: false, ..LogReader::new(source, offset) }
     }
 
     /// Bytes read so far.
@@ -102,6 +146,31 @@ impl<R: BufRead> LogReader<R> {
     /// Everything before this byte is whole commands, and no transaction is open there.
     pub fn whole(&self) -> u64 {
         self.whole
+    }
+
+    /// The sum of the bytes before [`LogReader::whole`] that no note has summed up yet.
+    pub fn whole_crc(&self) -> Crc64 {
+        self.whole_crc
+    }
+
+    /// Where the bytes begin that no note has summed up yet.
+    pub fn unverified(&self) -> u64 {
+        self.crc_since
+    }
+
+    /// What the sums of this file begin with.
+    pub fn seed(&self) -> Crc64 {
+        self.seed
+    }
+
+    /// Checksums that were right so far.
+    pub fn verified(&self) -> u64 {
+        self.verified
+    }
+
+    /// The source, wherever it stands now.
+    pub fn into_source(self) -> R {
+        self.source
     }
 
     /// The next item; `None` at a clean end.
@@ -128,6 +197,7 @@ impl<R: BufRead> LogReader<R> {
         }
         if !self.in_transaction {
             self.whole = self.offset;
+            self.whole_crc = self.crc;
         }
         Ok(Some(item))
     }
@@ -157,7 +227,7 @@ impl<R: BufRead> LogReader<R> {
             other => (offset, other),
         };
         let mut args = Vec::new();
-        for _ in 0..count {
+        for number in 0..count {
             let offset = self.offset;
             let fail = |reason| place(offset, reason);
             let line = self.line().map_err(fail)?;
@@ -165,14 +235,17 @@ impl<R: BufRead> LogReader<R> {
             let len =
                 len.filter(|len| *len <= TEXT_BYTES_MAX).and_then(|n| usize::try_from(n).ok());
             let len = len.ok_or(fail(LogReason::Format("length of an argument")))?;
-            let mut arg = Vec::with_capacity(len.min(TRUST_BYTES));
-            self.take(len, &mut arg).map_err(fail)?;
+            let keeps = self.keeps || number == 0;
+            let mut arg = Vec::with_capacity(if keeps { len.min(TRUST_BYTES) } else { 0 });
+            self.take(len, keeps.then_some(&mut arg)).map_err(fail)?;
             let mut end = Vec::new();
-            self.take(2, &mut end).map_err(fail)?;
+            self.take(2, Some(&mut end)).map_err(fail)?;
             if end != b"\r\n" {
                 return Err(fail(LogReason::Format("argument of another length than it says")));
             }
-            args.push(arg);
+            if keeps {
+                args.push(arg);
+            }
         }
         Ok(args)
     }
@@ -184,13 +257,17 @@ impl<R: BufRead> LogReader<R> {
             return Ok(Item::Timestamp(seconds));
         }
         if let Some(written) = note.strip_prefix(b"CRC:") {
-            let since = self.crc_since;
-            self.crc = Crc64::new();
-            self.crc_since = self.offset;
-            if hex(before.value()) != written {
-                return Err((begin, LogReason::Checksum { since }));
+            let wrong = (begin, LogReason::Checksum { since: self.crc_since });
+            let Some((sum, lasting)) = parse_checksum(written) else { return Err(wrong) };
+            if begin == self.start {
+                self.seed = sum;
+            } else if before != sum {
+                return Err(wrong);
             }
-            return Ok(Item::Verified);
+            self.crc = self.seed;
+            self.crc_since = self.offset;
+            self.verified += 1;
+            return Ok(Item::Verified { lasting });
         }
         Ok(Item::Note(note.to_vec()))
     }
@@ -206,7 +283,7 @@ impl<R: BufRead> LogReader<R> {
     }
 
     /// Takes exactly `len` bytes.
-    fn take(&mut self, len: usize, into: &mut Vec<u8>) -> Result<(), LogReason> {
+    fn take(&mut self, len: usize, mut into: Option<&mut Vec<u8>>) -> Result<(), LogReason> {
         let mut left = len;
         while left > 0 {
             if self.is_at_end()? {
@@ -214,7 +291,9 @@ impl<R: BufRead> LogReader<R> {
             }
             let held = self.source.fill_buf()?;
             let piece = held.get(..left.min(held.len())).unwrap_or_default();
-            into.extend_from_slice(piece);
+            if let Some(into) = &mut into {
+                into.extend_from_slice(piece);
+            }
             self.crc.update(piece);
             let got = piece.len();
             self.source.consume(got);
@@ -273,10 +352,28 @@ pub fn timestamp_line(seconds: i64) -> Vec<u8> {
     line
 }
 
-/// The note that the bytes since the last one have this checksum. Redis skips it, from 7.0 on.
-pub fn checksum_line(crc: Crc64) -> Vec<u8> {
-    [b"#CRC:", hex(crc.value()).as_slice(), b"\r\n"].concat()
+/// The note that the bytes since the last one have this checksum, and that so many bytes of the file are surely on
+/// disk. Redis skips it, from 7.0 on.
+pub fn checksum_line(crc: Crc64, lasting: u64) -> Vec<u8> {
+    let lasting = number::decimal(lasting);
+    [NOTE, hex(crc.value()).as_slice(), b" ", lasting.as_bytes(), b"\r\n"].concat()
 }
+
+/// The checksum of such a note and how much was on disk; what stands behind `#CRC:`, without the line's end.
+pub(super) fn parse_checksum(text: &[u8]) -> Option<(Crc64, u64)> {
+    let (sum, lasting) = text.split_at_checked(16)?;
+    let sum = std::str::from_utf8(sum).ok()?;
+    let plain = sum.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
+    let sum = u64::from_str_radix(sum, 16).ok().filter(|_| plain)?;
+    let lasting = match lasting {
+        b"" => 0,
+        text => text.strip_prefix(b" ").and_then(number::parse_u64)?,
+    };
+    Some((Crc64::continued(sum), lasting))
+}
+
+/// How the note of a checksum begins.
+pub(super) const NOTE: &[u8] = b"#CRC:";
 
 fn hex(value: u64) -> [u8; 16] {
     let mut text = [0; 16];

@@ -69,16 +69,19 @@ fn damage_is_told_from_a_torn_tail() {
 fn a_checksum_finds_what_the_format_cannot() {
     let mut bytes = timestamp_line(1_700_000_000);
     bytes.extend(log(&[&["SET", "a", "1"], &["SET", "b", "2"]]));
-    let line = checksum_line({
-        let mut crc = Crc64::new();
-        crc.update(&bytes);
-        crc
-    });
+    let line = checksum_line(
+        {
+            let mut crc = Crc64::new();
+            crc.update(&bytes);
+            crc
+        },
+        7,
+    );
     bytes.extend(&line);
     bytes.extend(log(&[&["SET", "c", "3"]]));
     let items = read_all(&bytes).unwrap();
     assert_eq!(items[0], Item::Timestamp(1_700_000_000));
-    assert_eq!(items[3], Item::Verified);
+    assert_eq!(items[3], Item::Verified { lasting: 7 });
     let covered = bytes.len() - log(&[&["SET", "c", "3"]]).len() - line.len();
     for at in 0..covered {
         let mut damaged = bytes.clone();
@@ -140,12 +143,79 @@ fn check_follows_a_manifest_and_says_what_to_cut() {
     assert_eq!(error.cut(), None);
     assert!(error.to_string().starts_with("one: unexpected end"), "{error}");
     let preamble = [base.as_slice(), &good, torn].concat();
-    let error = check(preamble.as_slice(), &mut |_| Err(std::io::ErrorKind::NotFound.into()));
+    let error = check(std::io::Cursor::new(&preamble[..]), &mut |_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    });
     let whole = (base.len() + good.len()) as u64;
     assert_eq!(error.unwrap_err().cut(), Some((None, whole)));
     let trailing = [base.as_slice(), b"x"].concat();
-    let error = check(trailing.as_slice(), &mut |_| Err(std::io::ErrorKind::NotFound.into()));
+    let error = check(std::io::Cursor::new(&trailing[..]), &mut |_| {
+        Err(std::io::ErrorKind::NotFound.into())
+    });
     assert!(matches!(error, Err(CheckError::Trailing(1, _))));
+}
+
+/// A log as it is written, closed in an orderly way: its bytes and how many commands it has.
+fn closed_log() -> (Vec<u8>, u64) {
+    use crate::disk::{Disk, simulated::SimulatedDisk};
+    let disk = SimulatedDisk::new();
+    let mut set = set::LogSet::fresh(disk.clone(), "log", Some(7)).unwrap();
+    set.roll(0).unwrap();
+    for number in 0..120u64 {
+        let value = "v".repeat(usize::try_from(number).unwrap());
+        set.append(&log(&[&["SET", "key", &value]]), number + 1).unwrap();
+        if number % 5 == 0 {
+            set.sync().unwrap();
+        }
+    }
+    assert_eq!(set.close().unwrap(), 120);
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut disk.read("log.1.incr.aof").unwrap(), &mut bytes).unwrap();
+    (bytes, 120)
+}
+
+#[test]
+fn every_flipped_bit_of_a_closed_log_is_found_or_changes_nothing() {
+    let (bytes, count) = closed_log();
+    let read = |bytes: &[u8]| scan(&mut std::io::Cursor::new(bytes), 0);
+    let whole = read(&bytes).unwrap();
+    assert_eq!((whole.commands, whole.cut.is_none()), (count, true));
+    let commands = |bytes: &[u8], end: u64| {
+        let end = usize::try_from(end).unwrap();
+        let items = read_all(&bytes[..end]).unwrap().into_iter();
+        items
+            .filter_map(|item| match item {
+                Item::Command { args, .. } => Some(args),
+                _ => None,
+            })
+            .collect::<Vec<_>>()
+    };
+    let expected = commands(&bytes, whole.end);
+    let mut refused = 0;
+    for at in 0..bytes.len() {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 1 << (at % 8);
+        match read(&damaged) {
+            Ok(found) => assert_eq!(commands(&damaged, found.end), expected, "byte {at}"),
+            Err(_) => refused += 1,
+        }
+    }
+    assert!(refused > bytes.len() - 100, "{refused} of {}", bytes.len());
+}
+
+#[test]
+fn every_cut_of_a_log_is_found_torn_and_every_hole_in_what_was_synced_is_damage() {
+    let (bytes, _) = closed_log();
+    for at in 0..bytes.len() {
+        let found = scan(&mut std::io::Cursor::new(&bytes[..at]), 0).unwrap();
+        assert!(found.end <= at as u64);
+    }
+    for sector in 0..bytes.len() / 512 {
+        let mut holed = bytes.clone();
+        holed[sector * 512..(sector + 1) * 512].fill(0);
+        let found = scan(&mut std::io::Cursor::new(&holed), 0);
+        assert!(found.is_err(), "sector {sector} of what was on disk");
+    }
 }
 
 proptest! {

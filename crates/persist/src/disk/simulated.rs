@@ -129,21 +129,21 @@ impl Inode {
         if rng.below(2) == 0 {
             left.resize(self.now.len(), 0);
         }
-        for &(start, len) in &self.unsynced {
-            let mut at = start;
-            while at < start + len {
-                let end = ((at / SECTOR + 1) * SECTOR).min(start + len).min(self.now.len());
-                if at >= end {
-                    break;
+        let first = self.unsynced.iter().map(|(start, _)| start / SECTOR).min().unwrap_or(0);
+        for sector in first..self.now.len().div_ceil(SECTOR) {
+            let (begin, end) = (sector * SECTOR, (sector + 1) * SECTOR);
+            let of_sector = |&(start, len): &(usize, usize)| {
+                let (from, to) = (start.max(begin), (start + len).min(end).min(self.now.len()));
+                (from < to).then_some((from, to))
+            };
+            // A sector is written as a whole, as it is at some moment: with the first few changes of it.
+            let changes: Vec<_> = self.unsynced.iter().filter_map(of_sector).collect();
+            let count = rng.below_usize(changes.len() + 1);
+            for (from, to) in changes.into_iter().take(count) {
+                left.resize(left.len().max(to), 0);
+                if let (Some(left), Some(now)) = (left.get_mut(from..to), self.now.get(from..to)) {
+                    left.copy_from_slice(now);
                 }
-                if rng.below(2) == 0 {
-                    left.resize(left.len().max(end), 0);
-                    let (to, from) = (left.get_mut(at..end), self.now.get(at..end));
-                    if let (Some(to), Some(from)) = (to, from) {
-                        to.copy_from_slice(from);
-                    }
-                }
-                at = end;
             }
         }
         left
@@ -159,6 +159,18 @@ impl SimulatedDisk {
     /// Lets the operation with this number go wrong (the first is 0).
     pub fn fail_at(&self, operation: u64, fault: Fault) {
         self.state.borrow_mut().fault = Some((operation, fault));
+    }
+
+    /// No operation goes wrong any more, unless the power is gone.
+    pub fn heal(&self) {
+        let mut state = self.state.borrow_mut();
+        state.fault = None;
+        state.space = None;
+    }
+
+    /// Whether the power is gone.
+    pub fn is_powerless(&self) -> bool {
+        self.state.borrow().powerless
     }
 
     /// Limits the bytes in all files; `None` for no limit.
