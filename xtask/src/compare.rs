@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use larder_base::rng::Rng;
 
 use crate::process::Server;
-use cpu::Cpu;
+pub use cpu::Cpu;
 use load::{Lanes, Pipeline, WORKLOADS, Workload};
 
 /// One server's share of a run, in turns.

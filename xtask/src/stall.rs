@@ -85,7 +85,7 @@ fn start(options: &Options) -> Result<(Server, Client)> {
 }
 
 /// The longest command by the server's own clock, in milliseconds, with its name.
-fn longest(client: &mut Client) -> Result<(f64, String)> {
+pub fn longest(client: &mut Client) -> Result<(f64, String)> {
     let Value::Array(entries) = client.call(&["SLOWLOG", "GET", "1000"])? else {
         bail!("SLOWLOG GET fails")
     };

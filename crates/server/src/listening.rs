@@ -78,6 +78,11 @@ impl Doors {
     pub fn all(&self) -> DoorsGuard<'_> {
         DoorsGuard(self.inner.lock())
     }
+
+    /// Closes everything, and removes the files of unix sockets.
+    pub fn close(&self) {
+        self.inner.lock().0.clear();
+    }
 }
 
 /// The sockets, locked.

@@ -107,6 +107,9 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     }
     drop(pid_file);
     notice("Larder is now ready to exit, bye bye...");
+    server.doors.close();
+    // The system takes all memory at once; giving back every record by itself would take seconds.
+    std::mem::forget(server);
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
 use larder_base::slot::Slot;
 use larder_base::time::Millis;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::keyspace::{DbIndex, Keyspace, Located};
 use crate::record::{Payload, Record, RecordMut, RecordRef};
@@ -424,7 +424,8 @@ impl Snapshot {
         if next.is_none() {
             data.table.hold(lane, false);
         }
-        drop(data);
+        // Whoever waits for the slot comes first: this thread would be back before it has woken up.
+        MutexGuard::unlock_fair(data);
         self.seen += seen;
         self.at = match next {
             Some(bucket) => (db, slot, bucket),
@@ -480,7 +481,9 @@ impl Snapshot {
                 && let Some(value) = data.table.at_mut(found).into_value()
                 && value.saving_id(lane) == Some(big.id)
             {
-                return value.save_step(lane, budget, &mut show);
+                let done = value.save_step(lane, budget, &mut show);
+                MutexGuard::unlock_fair(data);
+                return done;
             }
             let mut strays = keyspace.snapshots().strays.lock();
             if let Some(done) = strays.step_orphan(name, budget, &mut show) {

@@ -3,11 +3,13 @@
 
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
-use larder_persist::rdb::{self, Item, Options, Reader, WriteError, Writer};
+use larder_persist::rdb::{self, Entry, Item, Options, Reader, WriteError, Writer};
+use larder_store::keyspace::Located;
 use larder_store::snapshot::{self, Snapshot};
-use larder_store::{DbIndex, Deadline, Dues};
+use larder_store::{DbIndex, Dues};
 use parking_lot::Mutex;
 
 use super::save::SaveError;
@@ -18,6 +20,10 @@ use crate::shared::{Server, now};
 const STEP: usize = 128;
 /// Bytes gathered before they go to their place.
 const STAGED: usize = 1 << 20;
+/// Keys that are put into the keyspace in one go.
+const BATCH: usize = 128;
+/// More threads than this wait for the one that reads.
+const HELPERS_MAX: usize = 3;
 
 /// What is written while slots are locked gathers here; the place itself is written to afterwards.
 #[derive(Clone, Default)]
@@ -161,14 +167,55 @@ impl Loaded {
     }
 }
 
-/// Puts what a source holds into the keyspace, beside what is there. The source may go on after the end.
+/// Puts what a source holds into the keyspace, beside what is there. The source may go on after the end. With
+/// several workers one thread reads while others put, as many as there are workers in all.
 ///
 /// # Errors
 /// Why the data is refused, and at which byte. What came before is in the keyspace then.
 pub fn load(server: &Server, source: impl BufRead, due: Due) -> Result<Loaded, String> {
+    let helpers = server.workers.len().clamp(1, HELPERS_MAX + 1) - 1;
+    let failed: Mutex<Option<String>> = Mutex::new(None);
+    let result = if helpers == 0 {
+        read(server, source, due, &mut |batch| put_all(server, batch, &failed))
+    } else {
+        let (queue, batches) = sync_channel::<Vec<Entry>>(2 * helpers);
+        let batches = Mutex::new(batches);
+        std::thread::scope(|scope| {
+            for _ in 0..helpers {
+                scope.spawn(|| {
+                    loop {
+                        let next = batches.lock().recv();
+                        let Ok(mut batch) = next else { return };
+                        put_all(server, &mut batch, &failed);
+                    }
+                });
+            }
+            let result = read(server, source, due, &mut |batch| {
+                // It fails only if all of them have panicked, and then the scope does.
+                drop(queue.send(std::mem::replace(batch, Vec::with_capacity(BATCH))));
+            });
+            // They end when the queue does.
+            drop(queue);
+            result
+        })
+    };
+    match failed.into_inner() {
+        Some(reason) => Err(reason),
+        None => result,
+    }
+}
+
+/// Reads a source to its end, and hands its entries on in batches.
+fn read(
+    server: &Server,
+    source: impl BufRead,
+    due: Due,
+    hand_on: &mut dyn FnMut(&mut Vec<Entry>),
+) -> Result<Loaded, String> {
     let refuse = |error: rdb::Error| error.to_string();
     let mut reader = Reader::new(source, &server.settings.thresholds).map_err(refuse)?;
     let (moment, mut loaded, mut told) = (now(), Loaded::default(), Instant::now());
+    let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
     while let Some(item) = reader.next_item().map_err(refuse)? {
         let entry = match item {
             Item::Entry(entry) => entry,
@@ -192,24 +239,49 @@ pub fn load(server: &Server, source: impl BufRead, due: Due) -> Result<Loaded, S
                 continue;
             }
         }
-        let db =
-            u8::try_from(entry.db).ok().filter(|db| usize::from(*db) < server.keyspace.databases());
-        let Some(db) = db else {
+        if usize::try_from(entry.db).map_or(true, |db| db >= server.keyspace.databases()) {
             return Err(format!("database {} at byte {}: too many", entry.db, entry.offset));
-        };
-        let at = server.keyspace.locate(&entry.key);
-        let mut view = server.keyspace.view(&server.settings, DbIndex(db), &[at], moment);
-        view.set_dues(Dues::Keep);
-        if view.contains(&entry.key) {
-            return Err(format!("a key twice, at byte {}", entry.offset));
         }
-        view.put(&entry.key, entry.value, entry.deadline.map_or(Deadline::None, Deadline::At));
+        batch.push(entry);
         loaded.keys += 1;
-        if loaded.keys.is_multiple_of(4096) && told.elapsed() > Duration::from_secs(5) {
-            told = Instant::now();
-            notice(&format!("Loading: {} keys, {} bytes read", loaded.keys, reader.offset()));
+        if batch.len() == BATCH {
+            hand_on(&mut batch);
+            batch.clear();
+            if told.elapsed() > Duration::from_secs(5) {
+                told = Instant::now();
+                notice(&format!("Loading: {} keys, {} bytes read", loaded.keys, reader.offset()));
+            }
         }
     }
+    hand_on(&mut batch);
     loaded.bytes = reader.offset();
     Ok(loaded)
+}
+
+/// Puts a batch into the keyspace; the memory of those a few places ahead is fetched meanwhile.
+fn put_all(server: &Server, batch: &mut Vec<Entry>, failed: &Mutex<Option<String>>) {
+    /// How far ahead a slot and a bucket are fetched.
+    const AHEAD: [usize; 2] = [12, 6];
+    let keyspace = &server.keyspace;
+    let moment = now();
+    let places: Vec<(DbIndex, Located)> = batch
+        .iter()
+        .map(|entry| (DbIndex(u8::try_from(entry.db).unwrap_or(0)), keyspace.locate(&entry.key)))
+        .collect();
+    for (number, entry) in batch.drain(..).enumerate() {
+        let [far, near] = AHEAD.map(|ahead| places.get(number + ahead));
+        if let Some((db, at)) = far {
+            keyspace.prefetch_slot(*db, *at);
+        }
+        if let Some((db, at)) = near {
+            keyspace.prefetch_bucket(*db, *at);
+        }
+        let Some((db, at)) = places.get(number) else { continue };
+        let mut view = keyspace.view_none(&server.settings, *db, moment);
+        view.set_dues(Dues::Keep);
+        view.lock_key(&entry.key, *at);
+        if !view.put_new(&entry.key, entry.value, entry.deadline) {
+            failed.lock().get_or_insert(format!("a key twice, at byte {}", entry.offset));
+        }
+    }
 }

@@ -138,6 +138,25 @@ impl View<'_> {
         }
     }
 
+    /// Writes a value under a key that is not there. False, and nothing is written, if it is.
+    pub fn put_new(&mut self, key: &[u8], value: Value, when: Option<Millis>) -> bool {
+        if self.live(key).is_some() {
+            return false;
+        }
+        let record = match value {
+            Value::Text(text) if text.len() <= 20 => match number::parse_i64(&text) {
+                Some(value) => Record::integer(key, value, when),
+                None => Record::text(key, &text, when, false),
+            },
+            Value::Text(text) if text.len() <= INLINE_TEXT_MAX => {
+                Record::text(key, &text, when, false)
+            }
+            other => Record::boxed(key, other, when),
+        };
+        self.add(record);
+        true
+    }
+
     /// Puts a whole record, its deadline included, over whatever its key held (RENAME, COPY, MOVE).
     pub fn put_record(&mut self, mut record: Record) {
         let key = record.key().to_vec();
