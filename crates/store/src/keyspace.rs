@@ -279,9 +279,11 @@ impl Keyspace {
     #[inline]
     pub(crate) fn lock_for_command(&self, db: DbIndex, slot: u16) -> Option<SlotGuard<'_>> {
         let database = self.database(db)?;
-        let slots = database
-            .slots
-            .get_or_init(|| (0..Slot::COUNT).map(|_| Mutex::new(SlotData::default())).collect());
+        let slots = database.slots.get_or_init(|| {
+            // All at once: whoever looks at the memory in use sees one step, not one more at the first deadline.
+            let _ = database.due.get_or_init(never_due);
+            (0..Slot::COUNT).map(|_| Mutex::new(SlotData::default())).collect()
+        });
         slots.get(usize::from(slot)).map(Mutex::lock)
     }
 
@@ -376,8 +378,7 @@ impl Keyspace {
     #[inline]
     pub(crate) fn note_due(&self, db: DbIndex, slot: u16, when: Millis) {
         let Some(database) = self.database(db) else { return };
-        let never = || (0..Slot::COUNT).map(|_| AtomicI64::new(i64::MAX)).collect();
-        if let Some(due) = database.due.get_or_init(never).get(usize::from(slot))
+        if let Some(due) = database.due.get_or_init(never_due).get(usize::from(slot))
             && when.0 < due.load(Ordering::Relaxed)
         {
             due.store(when.0, Ordering::Relaxed);
@@ -451,6 +452,10 @@ impl Keyspace {
         let physical = self.order.get(usize::from(db.0))?.load(Ordering::Relaxed);
         self.databases.get(usize::from(physical))
     }
+}
+
+fn never_due() -> Box<[AtomicI64]> {
+    (0..Slot::COUNT).map(|_| AtomicI64::new(i64::MAX)).collect()
 }
 
 /// What FLUSHALL took out; dropping it frees it.

@@ -116,6 +116,8 @@ struct Ahead {
     values: usize,
 }
 
+/// Places of arguments for which room is kept: those of a full turn of requests with eight each.
+const RANGES_KEPT_MAX: usize = 8 * TURN_MAX;
 /// Own buffers kept for reuse, and the largest of them.
 const SPARE_MAX: usize = 64;
 const SPARE_BYTES_MAX: usize = 64 * 1024;
@@ -385,8 +387,11 @@ impl Batch {
         self.requests.clear();
         self.pieces.clear();
         self.ahead = Ahead::default();
-        if self.ranges.capacity() > 64 * TURN_MAX {
-            self.ranges = Vec::new();
+        // A request of very many arguments must not hold memory for ever.
+        for ranges in [&mut self.ranges, &mut self.scratch] {
+            if ranges.capacity() > RANGES_KEPT_MAX {
+                *ranges = Vec::new();
+            }
         }
     }
 }
