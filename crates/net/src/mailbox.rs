@@ -53,6 +53,16 @@ impl<T> Mailbox<T> {
         out.append(&mut letters);
         self.count.store(0, Ordering::Release);
     }
+
+    /// Takes the letters that `wanted` chooses, in their order; the others stay in theirs.
+    pub fn drain_if(&self, out: &mut Vec<T>, mut wanted: impl FnMut(&T) -> bool) {
+        if self.is_empty() {
+            return;
+        }
+        let mut letters = self.letters.lock();
+        out.extend(letters.extract_if(.., |letter| wanted(letter)));
+        self.count.store(letters.len(), Ordering::Release);
+    }
 }
 
 #[cfg(test)]
@@ -61,6 +71,18 @@ mod tests {
 
     use super::*;
     use crate::reactor::{Reactor, Wait};
+
+    #[test]
+    fn some_letters_are_taken_and_the_others_keep_their_order() {
+        let mailbox = Mailbox::new(Reactor::new().unwrap().waker());
+        (0..6).for_each(|number| mailbox.push(number));
+        let mut letters = Vec::new();
+        mailbox.drain_if(&mut letters, |number| number % 2 == 1);
+        assert_eq!((letters.as_slice(), mailbox.len()), (&[1, 3, 5][..], 3));
+        letters.clear();
+        mailbox.drain(&mut letters);
+        assert_eq!((letters.as_slice(), mailbox.len()), (&[0, 2, 4][..], 0));
+    }
 
     #[test]
     fn every_sender_keeps_its_order_and_no_letter_is_lost() {

@@ -166,15 +166,16 @@ impl Server {
         }
         let slices: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let args = Args::new(&slices);
-        let mut out = Vec::new();
         let (entry, db, version) = (&waiter.entry, waiter.db, waiter.version);
-        if !self.run_apart(entry, db, version, args, now, stats, rng, &mut out, ready) {
+        let answer = &mut |reply: &[u8]| {
+            let Address { worker, token } = waiter.address;
+            self.post(worker, Letter::Served(token, reply.to_vec(), Some(Arc::clone(waiter))));
+        };
+        if !self.run_apart(entry, db, version, args, now, stats, rng, answer, ready) {
             // Nothing for it after all: it waits on, in its old place.
             waiter.ended.store(false, Ordering::Release);
             return false;
         }
-        let letter = Letter::Served(waiter.address.token, out, Some(Arc::clone(waiter)));
-        self.post(waiter.address.worker, letter);
         true
     }
 
@@ -194,15 +195,17 @@ impl Server {
         let Some(entry) = self.registry.find(slices.first().copied().unwrap_or(b"")) else {
             return;
         };
-        let (db, out) = (waiter.db, &mut Vec::new());
+        let db = waiter.db;
         let args = Args::new(&slices);
-        self.run_apart(&entry, db, waiter.version, args, now, stats, rng, out, ready);
+        let unheard = &mut |_: &[u8]| {};
+        self.run_apart(&entry, db, waiter.version, args, now, stats, rng, unheard, ready);
         let mut served = std::mem::take(ready);
         self.serve_ready(&mut served, now, stats, rng);
         *ready = served;
     }
 
-    /// Runs a data command outside of any connection; false if it would wait.
+    /// Runs a data command outside of any connection; false if it would wait. Its reply goes to `answer` before
+    /// anybody is told what it changed: who gets it may cache that.
     #[expect(clippy::too_many_arguments, reason = "what a command needs comes from several owners")]
     fn run_apart(
         &self,
@@ -213,14 +216,15 @@ impl Server {
         now: Millis,
         stats: &mut Stats,
         rng: &mut Rng,
-        out: &mut Vec<u8>,
+        answer: &mut dyn FnMut(&[u8]),
         ready: &mut Vec<Ready>,
     ) -> bool {
         let Run::Data(handler) = entry.command.run else { return true };
         let located = dispatch::locate_keys(&self.keyspace, entry.command, args);
+        let mut out = Vec::new();
         let mut context = Context {
             keys: self.keyspace.view(&self.settings, db, &located, now),
-            reply: Reply::new(out, version),
+            reply: Reply::new(&mut out, version),
             effects: Effects::new(self.journal.records_effects()),
             rng,
             settings: &self.settings,
@@ -245,6 +249,7 @@ impl Server {
                 context.reply.error_bytes(fault.as_bytes());
             }
         }
+        answer(context.reply.written_since(0));
         dispatch::settle(self, &mut context.keys, 0, ready);
         true
     }

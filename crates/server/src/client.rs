@@ -7,11 +7,12 @@ use std::sync::atomic::AtomicBool;
 
 use larder_base::time::Millis;
 use larder_net::{Interest, Stream};
-use larder_protocol::reply::Version;
+use larder_protocol::reply::{Reply, Version};
 use larder_protocol::request::RequestParser;
 use larder_store::DbIndex;
 
 use crate::blocking::Waiter;
+use crate::pubsub::Message;
 use crate::tracking::{Mode, Tracker};
 
 /// Output up to this many bytes is what Redis keeps in a client's own buffer, the rest in a list.
@@ -83,6 +84,8 @@ pub struct Client {
     pub batched: bool,
     /// It has whole requests that wait for their turn: nothing more is read until they have run.
     pub pending: bool,
+    /// CLIENT PAUSE holds its next request back.
+    pub held: bool,
     /// Selected database.
     pub db: DbIndex,
     /// Protocol version.
@@ -147,6 +150,7 @@ impl Client {
             interest: Interest::Read,
             batched: false,
             pending: false,
+            held: false,
             db: DbIndex(0),
             version: Version::Resp2,
             authenticated,
@@ -175,6 +179,17 @@ impl Client {
     #[inline]
     pub fn takes_replies(&self) -> bool {
         self.unsent() <= BACKLOG_MAX
+    }
+
+    /// Writes a message behind what it is owed already, if it is one for a connection of its kind.
+    pub fn hear(&mut self, message: &Message) -> bool {
+        let [channels, ..] = &self.subscriptions;
+        let resp3 = self.version == Version::Resp3;
+        let heard = message.is_for(resp3, channels.contains(crate::pubsub::INVALIDATIONS));
+        if heard {
+            message.encode(&mut Reply::new(&mut self.out, self.version));
+        }
+        heard
     }
 
     /// How many channels, patterns and shard channels it listens to.
@@ -224,6 +239,11 @@ impl Client {
             + self.name.capacity()
     }
 
+    /// Whether it waits for a key, or for the end of a pause.
+    pub fn is_blocked(&self) -> bool {
+        self.waiting.is_some() || self.held
+    }
+
     /// The letters of CLIENT LIST's `flags`.
     pub fn flags(&self) -> String {
         let dirty =
@@ -237,7 +257,7 @@ impl Client {
             (self.monitor, 'O'),
             (self.subscription_count() > 0, 'P'),
             (self.multi.is_some(), 'x'),
-            (self.waiting.is_some(), 'b'),
+            (self.is_blocked(), 'b'),
             (self.tracker.is_some(), 't'),
             (broken, 'R'),
             (broadcast, 'B'),

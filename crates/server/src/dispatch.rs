@@ -23,7 +23,7 @@ use crate::durability::record;
 use crate::events::EventFlags;
 use crate::pubsub::Address;
 use crate::registry::Entry;
-use crate::shared::Server;
+use crate::shared::{Letter, Server};
 use crate::stats::{CommandStats, Stats};
 
 /// A key that may serve clients that wait for it.
@@ -84,7 +84,7 @@ impl Turn<'_> {
         args: Args<'_>,
         at: Option<Located>,
     ) -> Verdict {
-        let entry = match self.admit(client, entry, args) {
+        let entry = match self.admit(client, token, entry, args) {
             Ok(entry) => entry,
             Err(_) if is_web_request(args) => {
                 self.dismiss_web_page(client);
@@ -134,6 +134,7 @@ impl Turn<'_> {
     fn admit(
         &mut self,
         client: &mut Client,
+        token: u64,
         entry: Option<Entry>,
         args: Args<'_>,
     ) -> Result<Entry, Fault> {
@@ -171,7 +172,7 @@ impl Turn<'_> {
             && entry.command.name == "exec"
             && client.multi.as_ref().is_some_and(|multi| multi.needs_memory && !multi.broken);
         let needs_memory = flags.has(Flags::DENYOOM) || queued;
-        if self.server.is_out_of_memory() && !self.make_room() && needs_memory {
+        if self.server.is_out_of_memory() && !self.make_room(client, token) && needs_memory {
             return Err(OUT_OF_MEMORY);
         }
         if self.server.loading.load(Ordering::Relaxed) && !flags.has(Flags::LOADING) {
@@ -189,9 +190,25 @@ impl Turn<'_> {
 
     /// Evicts; false if that was in vain.
     #[cold]
-    fn make_room(&mut self) -> bool {
+    fn make_room(&mut self, client: &mut Client, token: u64) -> bool {
         let Turn { server, now, rng, stats, ready, .. } = self;
-        server.make_room(*now, rng, stats, ready)
+        let made = server.make_room(*now, rng, stats, ready);
+        // It hears of what it cached before the reply of the command that made others go.
+        if client.tracker.is_some()
+            && let Some(own) = server.workers.get(self.worker)
+        {
+            let mut letters = Vec::new();
+            own.mailbox.drain_if(
+                &mut letters,
+                |letter| matches!(letter, Letter::Deliver(to, _) if *to == token),
+            );
+            for letter in letters {
+                if let Letter::Deliver(_, message) = letter {
+                    client.hear(&message);
+                }
+            }
+        }
+        made
     }
 
     /// A browser was made to speak to us, by a page that somebody else wrote: it gets no answer, not even an error, and
@@ -429,6 +446,17 @@ pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
 /// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
 /// still locked, so that no EXEC can slip in between.
 pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Ready>) {
+    report(server, view, by, ready);
+    view.release();
+    let trash = std::mem::take(&mut view.trash);
+    if !trash.is_empty() {
+        // Big values must not hold up a loop turn.
+        server.background.free(trash);
+    }
+}
+
+/// Hands on what a view has to report so far, and keeps its slots.
+pub fn report(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Ready>) {
     if !view.gone.is_empty() || !view.gone_members.is_empty() {
         record::record_gone(&server.journal, view);
     }
@@ -458,12 +486,6 @@ pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Rea
         if !changed.is_empty() {
             server.tracking.changed(server, &changed, by);
         }
-    }
-    view.release();
-    let trash = std::mem::take(&mut view.trash);
-    if !trash.is_empty() {
-        // Big values must not hold up a loop turn.
-        server.background.free(trash);
     }
 }
 

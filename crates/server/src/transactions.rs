@@ -15,7 +15,7 @@ use crate::books::Ran;
 use crate::client::{Client, Multi, OwnedArgs};
 use crate::clock::Ticks;
 use crate::control::{ControlCommand, Session};
-use crate::dispatch;
+use crate::dispatch::{self, Ready};
 use crate::durability::record::{self, Transaction, Unit};
 use crate::registry::Entry;
 use crate::shared::Server;
@@ -286,7 +286,8 @@ fn run_queue(
     let mut unit = Unit::default();
     for owned in &multi.queue {
         let (begun, start) = (Ticks::now(), context.reply.len());
-        let failed = run_queued(server, &mut context, client_view, owned, &mut unit);
+        let ready = &mut *session.turn.ready;
+        let failed = run_queued(server, &mut context, client_view, owned, &mut unit, ready);
         let nanos = Ticks::now().nanos_since(begun);
         books.push(Done { nanos, failed, reply: start..context.reply.len() });
     }
@@ -313,6 +314,7 @@ fn run_queued(
     tracker: Option<&Arc<Tracker>>,
     owned: &OwnedArgs,
     unit: &mut Unit,
+    ready: &mut Vec<Ready>,
 ) -> bool {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
@@ -340,6 +342,8 @@ fn run_queued(
         }
     }
     if let Some(tracker) = tracker {
+        // What it has changed up to here is not news about what it reads now.
+        dispatch::report(server, &mut context.keys, tracker.id, ready);
         dispatch::remember(server, tracker, &mut context.keys, entry.command, args);
     }
     failed
@@ -385,7 +389,9 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     retry: false,
                 };
                 let mut unit = Unit::default();
-                failed = run_queued(server, &mut context, tracker.as_ref(), owned, &mut unit);
+                let ready = &mut *session.turn.ready;
+                let tracker = tracker.as_ref();
+                failed = run_queued(server, &mut context, tracker, owned, &mut unit, ready);
                 whole.add(unit, context.keys.db(), &server.journal);
                 dispatch::tally(session.turn.stats, &context.keys);
                 dispatch::settle(server, &mut context.keys, id, session.turn.ready);

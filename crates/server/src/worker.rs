@@ -20,7 +20,6 @@ use larder_base::time::Millis;
 use larder_net::{
     AcceptError, Event, Interest, Reactor, ReadOutcome, SpareDescriptor, Token, Wait,
 };
-use larder_protocol::reply::Reply;
 use parking_lot::MutexGuard;
 
 use crate::admission::Admitted;
@@ -314,12 +313,9 @@ impl Worker {
                 }
             }
             Letter::Deliver(token, message) => {
-                if let Some(client) = state.client(token).filter(|client| {
-                    let resp3 = client.version == larder_protocol::reply::Version::Resp3;
-                    let [channels, ..] = &client.subscriptions;
-                    message.is_for(resp3, channels.contains(crate::pubsub::INVALIDATIONS))
-                }) {
-                    message.encode(&mut Reply::new(&mut client.out, client.version));
+                if let Some(client) = state.client(token)
+                    && client.hear(&message)
+                {
                     if self.limits.output_exceeded(client, self.now) {
                         state.stats.dropped += 1;
                         self.close(state, token);
