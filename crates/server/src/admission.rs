@@ -7,6 +7,7 @@ use larder_commands::{Args, Flags};
 use larder_net::Stream;
 
 use crate::client::Client;
+use crate::registry::Entry;
 use crate::shared::Server;
 
 /// A connection that may stay.
@@ -19,24 +20,28 @@ pub struct Admitted {
 }
 
 impl Server {
-    /// Whether CLIENT PAUSE holds this request back.
-    pub fn holds(&self, client: &Client, args: Args<'_>, now: Millis) -> bool {
-        let may_write = |name: &[u8]| {
-            self.registry.find(name).is_some_and(|entry| {
-                entry.command.flags.has(Flags::WRITE)
-                    || entry.command.flags.has(Flags::MAY_REPLICATE)
-            })
-        };
-        if args.is(0, "CLIENT") {
+    /// Whether CLIENT PAUSE holds this request back. What would be refused anyway is refused at once.
+    pub fn holds(
+        &self,
+        client: &Client,
+        entry: Option<Entry>,
+        args: Args<'_>,
+        now: Millis,
+    ) -> bool {
+        let Some(Entry { command, .. }) = entry else { return false };
+        let refused = !command.fits(args.len())
+            || !(client.authenticated || command.flags.has(Flags::NO_AUTH));
+        // Who would end the pause must not have to wait for its end.
+        if refused || (command.name == "client" && args.is(1, "UNPAUSE")) {
             return false;
         }
-        let writes = match &client.multi {
-            Some(multi) if args.is(0, "EXEC") => {
-                multi.queue.iter().filter_map(|queued| queued.first()).any(|name| may_write(name))
-            }
-            Some(_) => false,
-            None => may_write(args.at(0)),
-        };
+        let may_write = |flags: Flags| flags.has(Flags::WRITE) || flags.has(Flags::MAY_REPLICATE);
+        let queued = || client.multi.iter().flat_map(|multi| &multi.queue);
+        let writes = may_write(command.flags)
+            || command.name == "exec"
+                && queued()
+                    .filter_map(|queued| self.registry.find(queued.first()?))
+                    .any(|entry| may_write(entry.command.flags));
         self.is_paused(writes, now)
     }
 

@@ -96,7 +96,11 @@ pub const CLIENTS: &[Metric] = &[
         "The largest output buffer of the last seconds.",
         |s| of(s.clients.largest[1]),
     ),
-    Metric::gauge("blocked_clients", "Connections that wait for keys.", |s| of(s.clients.blocked)),
+    Metric::gauge(
+        "blocked_clients",
+        "Connections that wait for keys or the end of a pause.",
+        |s| of(s.clients.blocked),
+    ),
     Metric::gauge("tracking_clients", "Connections that cache keys.", |s| {
         of(s.server.tracking.figures().trackers)
     }),

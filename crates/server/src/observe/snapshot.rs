@@ -43,7 +43,7 @@ pub struct Snapshot<'s> {
 pub struct Clients {
     /// All.
     pub connected: usize,
-    /// Waiting for keys.
+    /// Waiting for keys, or held by a pause.
     pub blocked: usize,
     /// Of these, with a limit of time.
     pub with_timeout: usize,
@@ -121,6 +121,8 @@ impl<'s> Snapshot<'s> {
     /// Gathers everything. Complete only in the exclusive section.
     pub fn take<'w: 's>(session: &Session<'_, 'w, '_>) -> Snapshot<'s> {
         let server = session.turn.server;
+        // Before anything is gathered: what that takes is gone again when the caller reads of it.
+        let used = server.note_memory();
         let mut stats = *session.turn.stats;
         let mut commands = session.turn.commands.clone();
         let mut rates = Rates::default();
@@ -146,7 +148,7 @@ impl<'s> Snapshot<'s> {
             .map(|(number, db)| (number, server.keyspace.len(db), server.keyspace.volatile_len(db)))
             .filter(|(_, keys, _)| *keys > 0)
             .collect();
-        let memory = memory(server, &databases, clients.bytes);
+        let memory = memory(server, used, &databases, clients.bytes);
         let options = server.config();
         let now = session.turn.now;
         let cpu = cpu();
@@ -167,8 +169,8 @@ impl<'s> Snapshot<'s> {
 impl Clients {
     fn count(&mut self, client: &Client) {
         self.connected += 1;
+        self.blocked += usize::from(client.is_blocked());
         if let Some(waiter) = &client.waiting {
-            self.blocked += 1;
             self.with_timeout += usize::from(waiter.deadline.is_some());
         }
         self.pubsub += usize::from(client.subscription_count() > 0);
@@ -181,8 +183,12 @@ impl Clients {
     }
 }
 
-fn memory(server: &Server, databases: &[(usize, usize, usize)], clients: usize) -> Memory {
-    let used = server.note_memory();
+fn memory(
+    server: &Server,
+    used: usize,
+    databases: &[(usize, usize, usize)],
+    clients: usize,
+) -> Memory {
     let peak = server.memory_peak.load(Ordering::Relaxed);
     let startup = server.memory_at_start.load(Ordering::Relaxed);
     let keys: usize = databases.iter().map(|(_, keys, _)| keys).sum();

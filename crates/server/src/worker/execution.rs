@@ -76,6 +76,7 @@ impl Worker {
             Reply::new(&mut client.out, client.version).error_bytes(&error.reply_text());
             client.closing = true;
         }
+        client.held = held;
         batch.give_back(number, &mut client, used);
         if let Some(waiter) = &client.waiting {
             self.timers.start(waiter, token);
@@ -109,7 +110,9 @@ impl Worker {
         parsed: &Parsed,
         args: Args<'_>,
     ) -> bool {
-        if self.server.paused.load(Ordering::Relaxed) && self.server.holds(client, args, self.now) {
+        if self.server.paused.load(Ordering::Relaxed)
+            && self.server.holds(client, parsed.entry, args, self.now)
+        {
             return false;
         }
         let WorkerState { stats, commands, .. } = &mut **state;

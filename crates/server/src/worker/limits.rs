@@ -106,7 +106,7 @@ impl Limits {
             return true;
         }
         self.idle_ms > 0
-            && client.waiting.is_none()
+            && !client.is_blocked()
             && client.subscription_count() == 0
             && !client.monitor
             && now.since(client.active) > self.idle_ms
