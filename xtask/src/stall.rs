@@ -53,6 +53,8 @@ pub fn run(args: &[String]) -> Result<()> {
                 steady(&options, 60)?;
                 steady(&options, 10)?;
             }
+            "steady-60" => steady(&options, 60)?,
+            "steady-10" => steady(&options, 10)?,
             other => bail!("no show {other}"),
         }
     }

@@ -153,7 +153,7 @@ impl Server {
         while self.is_out_of_memory() {
             let Some(victim) = pool.victim(&choice, rng) else { break };
             let (keyspace, at) = (&self.keyspace, victim.at);
-            let mut view = keyspace.view_slot(&self.settings, victim.db, at.slot, now);
+            let mut view = keyspace.view_slots(&self.settings, victim.db, &[at.slot], now);
             if view.evict(&victim.key) {
                 evicted += 1;
                 self.evictions.note(eviction, victim.idle_ms);

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::eviction::bits::Moment;
 use crate::eviction::s3fifo::S3Fifo;
+use crate::expiry::{Calendar, Tick};
 use crate::snapshot::{Aside, Lanes, Snapshots};
 use crate::table::Table;
 
@@ -43,6 +44,8 @@ pub struct SlotData {
     /// Records with a deadline (for collections with expiring members: the collection counts).
     pub(crate) volatile: u32,
     pub(crate) interest: u8,
+    /// When its groups are due, as soon as anything in it is.
+    pub(crate) calendar: Option<Box<Calendar>>,
     /// What snapshots still have to save of records that changed.
     pub(crate) aside: Option<Box<Aside>>,
 }
@@ -65,7 +68,7 @@ struct Database {
     /// Bit per slot: it has at least one key.
     occupied: OnceLock<Box<[AtomicU64]>>,
     counters: [Counter; COUNTERS],
-    /// A number per slot: nothing in it is due before this moment. Written under the slot's lock.
+    /// A tick per slot: nothing in it is to be looked at before. Written under the slot's lock.
     due: OnceLock<Box<[AtomicI64]>>,
 }
 
@@ -229,7 +232,7 @@ impl Keyspace {
                 asides.extend(guard.aside.take());
                 let (keys, volatile) = (guard.table.len(), guard.volatile);
                 tables.push(std::mem::take(&mut guard.table));
-                guard.volatile = 0;
+                (guard.volatile, guard.calendar) = (0, None);
                 self.count(db, slot, -signed(keys), -i64::from(volatile), true);
             }
         }
@@ -245,11 +248,31 @@ impl Keyspace {
         }
     }
 
+    /// Fetches all of a slot's head into the cache.
+    #[inline]
+    pub fn prefetch_head(&self, db: DbIndex, slot: u16) {
+        if let Some(slot) = self.slots(db).and_then(|slots| slots.get(usize::from(slot))) {
+            let at = std::ptr::from_ref(slot).cast::<u8>();
+            prefetch_address(at);
+            prefetch_address(at.wrapping_add(size_of_val(slot) - 1));
+        }
+    }
+
     /// Fetches the bucket of a key into the cache, if the slot is free.
     #[inline]
     pub fn prefetch_bucket(&self, db: DbIndex, at: Located) {
         if let Some(guard) = self.try_lock(db, at.slot) {
             guard.table.prefetch_bucket(at.hash);
+        }
+    }
+
+    /// Fetches what a new deadline of a key is noted in into the cache, if the slot is free.
+    #[inline]
+    pub fn prefetch_calendar(&self, db: DbIndex, at: Located) {
+        if let Some(guard) = self.try_lock(db, at.slot)
+            && let Some(calendar) = guard.calendar.as_deref()
+        {
+            calendar.prefetch();
         }
     }
 
@@ -374,33 +397,58 @@ impl Keyspace {
         }
     }
 
-    /// Something in a slot, a key or a member of one, is due at this moment; under the slot's lock.
+    /// Something in a slot, a key with this hash or a member of it, is due at this moment; under the slot's
+    /// lock.
     #[inline]
-    pub(crate) fn note_due(&self, db: DbIndex, slot: u16, when: Millis) {
+    pub(crate) fn note_due(
+        &self,
+        (db, slot): (DbIndex, u16),
+        data: &mut SlotData,
+        hash: u64,
+        when: Millis,
+        now: Millis,
+    ) {
         let Some(database) = self.database(db) else { return };
+        let (tick, now) = (Tick::after(when.max(now)), Tick::begun(now));
+        let [group, ..] = hash.to_le_bytes();
+        let calendar = data.calendar.get_or_insert_with(|| Box::new(Calendar::EMPTY));
+        calendar.note(1 << (group % 32), tick, now);
         if let Some(due) = database.due.get_or_init(never_due).get(usize::from(slot))
-            && when.0 < due.load(Ordering::Relaxed)
+            && tick.0 < due.load(Ordering::Relaxed)
         {
-            due.store(when.0, Ordering::Relaxed);
+            due.store(tick.0, Ordering::Relaxed);
         }
     }
 
-    /// A sweep has seen all of a slot: nothing is due before this moment. Under the slot's lock.
-    pub(crate) fn set_due(&self, db: DbIndex, slot: u16, when: Millis) {
+    /// A sweep has seen all of a slot that was due: nothing is before this tick. Under the slot's lock.
+    pub(crate) fn set_due(&self, db: DbIndex, slot: u16, tick: Tick) {
         let due = self.database(db).and_then(|database| database.due.get());
         if let Some(due) = due.and_then(|due| due.get(usize::from(slot))) {
-            due.store(when.0, Ordering::Relaxed);
+            due.store(tick.0, Ordering::Relaxed);
         }
     }
 
-    /// The first slot at or after `from` that may hold something due by now.
-    pub fn due_from(&self, db: DbIndex, from: u16, now: Millis) -> Option<u16> {
-        let due = self.database(db)?.due.get()?;
-        let at = due
-            .iter()
-            .skip(usize::from(from))
-            .position(|due| due.load(Ordering::Relaxed) <= now.0)?;
-        u16::try_from(usize::from(from) + at).ok()
+    /// When something in a slot is to be looked at.
+    pub(crate) fn due(&self, db: DbIndex, slot: u16) -> Tick {
+        let due = self.database(db).and_then(|database| database.due.get());
+        let due = due.and_then(|due| due.get(usize::from(slot)));
+        due.map_or(Tick::NEVER, |due| Tick(due.load(Ordering::Relaxed)))
+    }
+
+    /// The slots at or after `from` that may hold something to be looked at by this tick, ascending.
+    pub fn due_from(&self, db: DbIndex, from: u16, cut: Tick) -> impl Iterator<Item = u16> {
+        let due = self.database(db).and_then(|database| database.due.get());
+        let rest = due.and_then(|due| due.get(usize::from(from)..)).unwrap_or(&[]);
+        (from..u16::MAX)
+            .zip(rest)
+            .filter_map(move |(slot, due)| (due.load(Ordering::Relaxed) <= cut.0).then_some(slot))
+    }
+
+    /// The tick at which something is to be looked at next, in any database.
+    pub fn next_due(&self) -> Tick {
+        let due = self.databases.iter().filter_map(|database| database.due.get());
+        let ticks = due.flatten().map(|due| due.load(Ordering::Relaxed));
+        Tick(ticks.min().unwrap_or(i64::MAX))
     }
 
     /// The first slot at or after `from` that has keys.

@@ -13,6 +13,8 @@
 #![expect(clippy::indexing_slicing, reason = "positions are bounded by the invariants above")]
 #![expect(clippy::cast_possible_truncation, reason = "addresses and bucket numbers fit a word")]
 
+pub(crate) mod groups;
+
 use larder_base::hash::KeyHasher;
 use larder_base::rng::Rng;
 
@@ -255,10 +257,7 @@ impl Table {
         if self.held == 0 && self.len < self.buckets().saturating_sub(1) * FILL_MIN {
             self.shrink(hasher);
         }
-        if self.len == 0 && self.held == 0 && self.more.is_empty() {
-            // There are many tables: what all of them keep for nothing, eviction could not get at.
-            self.first = Vec::new();
-        }
+        self.leave_nothing();
         // SAFETY: its word is gone, so the table owns it no longer.
         unsafe { raw.own() }
     }
@@ -278,6 +277,15 @@ impl Table {
                 break;
             }
             self.shrink(hasher);
+        }
+        self.leave_nothing();
+    }
+
+    /// There are many tables: what all of them keep for nothing, eviction could not get at.
+    #[inline]
+    fn leave_nothing(&mut self) {
+        if self.len == 0 && self.held == 0 && self.more.is_empty() {
+            self.first = Vec::new();
         }
     }
 
@@ -326,38 +334,27 @@ impl Table {
             .map(|word| (unsafe { raw_of(*word).borrow() }, mark_of(*word)))
     }
 
-    /// Collects the places of records whose mark is wanted, from bucket `from` on, until `buckets` buckets
-    /// were seen or `max` places found (a last bucket is seen to its end). Returns the next bucket; `None`
-    /// at the end.
-    pub fn places_by_mark(
-        &self,
-        from: usize,
-        buckets: usize,
-        max: usize,
-        mut wanted: impl FnMut(u8) -> bool,
-        out: &mut Vec<Place>,
-    ) -> Option<usize> {
-        let end = self.buckets().min(from.saturating_add(buckets));
-        for index in from..end {
-            if out.len() >= max {
-                return Some(index);
-            }
+    /// The places of the first `max` records whose mark is wanted.
+    pub fn places_by_mark(&self, max: usize, mut wanted: impl FnMut(u8) -> bool) -> Vec<Place> {
+        let mut places = Vec::new();
+        for index in 0..self.buckets() {
             let mut bucket = Some(self.bucket(index));
             let mut depth = 0;
             while let Some(here) = bucket {
-                for (at, word) in here.words.iter().enumerate() {
-                    if *word == 0 {
-                        break;
-                    }
+                for (at, word) in here.words.iter().enumerate().take_while(|(_, word)| **word != 0)
+                {
                     if wanted(mark_of(*word)) {
-                        out.push(Place { bucket: index, depth, word: at });
+                        places.push(Place { bucket: index, depth, word: at });
                     }
                 }
                 bucket = here.overflow.as_deref();
                 depth += 1;
             }
+            if places.len() >= max {
+                break;
+            }
         }
-        (end < self.buckets()).then_some(end)
+        places
     }
 
     /// Whether a walker holds the buckets.

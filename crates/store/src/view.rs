@@ -3,10 +3,12 @@
 //! and the snapshot hook hang here and nowhere else. It knows no client and no protocol.
 //!
 //! This file holds the view, its locks, reading, and the few functions that every change ends in; see
-//! `writing` for the changes themselves, `walk` for many keys at once, `changes` for what it reports.
+//! `writing` for the changes themselves, `walk` for many keys at once, `sweep` for what is due, `changes` for
+//! what it reports.
 
 mod changes;
 mod payload;
+mod sweep;
 mod walk;
 mod writing;
 
@@ -17,6 +19,7 @@ use larder_base::time::Millis;
 use smallvec::SmallVec;
 
 pub use self::changes::{Change, Deadline, EventClass, GoneMembers, Tally, What, WrongType};
+pub use self::sweep::{SWEPT_TOGETHER, Stop};
 use crate::expiry;
 use crate::keyspace::{DbIndex, Interest, Keyspace, Located, SlotData, SlotGuard};
 use crate::record::{Payload, Record, RecordRef};
@@ -49,6 +52,7 @@ impl Hint {
 struct Spot {
     guard: usize,
     place: Place,
+    hash: u64,
 }
 
 /// What a view does with what is due.
@@ -119,16 +123,19 @@ impl Keyspace {
         View::new(self, settings, db, now, true)
     }
 
-    /// A view of one whole slot, for a sweep.
-    pub fn view_slot<'k>(
+    /// A view of a few whole slots, ascending, for a sweep.
+    pub fn view_slots<'k>(
         &'k self,
         settings: &'k Settings,
         db: DbIndex,
-        slot: u16,
+        slots: &[u16],
         now: Millis,
     ) -> View<'k> {
         let mut view = View::new(self, settings, db, now, false);
-        view.lock(db, slot);
+        view.guards.reserve(slots.len());
+        for slot in slots {
+            view.lock(db, *slot);
+        }
         view
     }
 
@@ -474,7 +481,8 @@ impl<'k> View<'k> {
         let at = self.locate(key);
         let guard = self.guard(at.slot)?;
         let (_, _, data) = self.guards.get(guard)?;
-        let spot = Spot { guard, place: data.table.find(at.hash, key)? };
+        let place = data.table.find(at.hash, key)?;
+        let spot = Spot { guard, place, hash: at.hash };
         if data.volatile > 0 && is_due(data.table.at(spot.place), self.gone_by()) {
             if self.dues == Dues::Delete {
                 self.expire(spot, key);
@@ -554,7 +562,7 @@ impl<'k> View<'k> {
         let (when, wake) = (record.deadline(), wake(record.as_ref()));
         let Some((_, slot, data)) = self.guards.get_mut(spot.guard) else { return };
         if let Some(wake) = wake {
-            keyspace.note_due(db, *slot, wake);
+            keyspace.note_due((db, *slot), data, spot.hash, wake, now);
         }
         let old = data.table.replace(spot.place, record, expiry::mark(wake, now));
         let change = i32::from(when.is_some()) - i32::from(old.deadline().is_some());
@@ -579,13 +587,13 @@ impl<'k> View<'k> {
         let (when, wake) = (record.deadline(), wake(record.as_ref()));
         let (_, slot, data) = self.guards.get_mut(guard)?;
         if let Some(wake) = wake {
-            keyspace.note_due(db, *slot, wake);
+            keyspace.note_due((db, *slot), data, at.hash, wake, now);
         }
         let place = data.table.insert(at.hash, record, expiry::mark(wake, now), keyspace.hasher());
         let volatile = u32::from(when.is_some());
         data.volatile = data.volatile.saturating_add(volatile);
         keyspace.count(db, *slot, 1, i64::from(volatile), false);
-        Some(Spot { guard, place })
+        Some(Spot { guard, place, hash: at.hash })
     }
 
     fn take_at(&mut self, spot: Spot, _key: &[u8]) -> Option<Record> {
@@ -596,6 +604,9 @@ impl<'k> View<'k> {
         let volatile = u32::from(record.deadline().is_some());
         data.volatile = data.volatile.saturating_sub(volatile);
         keyspace.count(db, *slot, -1, -i64::from(volatile), data.table.is_empty());
+        if data.table.is_empty() {
+            data.calendar = None;
+        }
         Some(record)
     }
 
@@ -631,8 +642,7 @@ impl<'k> View<'k> {
         let Some((db, slot, data)) = self.guards.get_mut(spot.guard) else { return };
         let SlotData { table, aside, .. } = &mut **data;
         let record = table.at_mut(spot.place);
-        let hash = keyspace.hasher().hash(record.as_ref().key());
-        let at = Located { slot: *slot, hash };
+        let at = Located { slot: *slot, hash: spot.hash };
         keyspace.snapshots().preserve(aside, keyspace.physical(*db), at, record);
     }
 

@@ -88,7 +88,7 @@ fn mean_ttl_ms(snapshot: &Snapshot<'_>, number: usize) -> i64 {
     let slots = server.keyspace.occupied_slots(db);
     let step = (slots.len() / usize::from(SLOTS)).max(1);
     for slot in slots.into_iter().step_by(step) {
-        let view = server.keyspace.view_slot(&server.settings, db, slot, snapshot.now);
+        let view = server.keyspace.view_slots(&server.settings, db, &[slot], snapshot.now);
         for deadline in view.deadlines(slot, KEYS) {
             sum = sum.saturating_add(deadline.since(snapshot.now).max(0));
             count += 1;

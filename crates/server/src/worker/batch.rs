@@ -307,8 +307,14 @@ impl Batch {
             ahead.slots += 1;
         }
         while ahead.buckets < until(BUCKET_AHEAD) {
-            if let Some(Parsed { at: Some(at), db, .. }) = requests.get(ahead.buckets) {
+            if let Some(Parsed { at: Some(at), db, entry: Some(entry), count, .. }) =
+                requests.get(ahead.buckets)
+            {
                 keyspace.prefetch_bucket(*db, *at);
+                // It may bring a deadline: SET key value EX seconds, SETEX.
+                if *count >= 4 && !entry.collection {
+                    keyspace.prefetch_calendar(*db, *at);
+                }
             }
             ahead.buckets += 1;
         }

@@ -1,14 +1,16 @@
-//! Deleting what is due: a pass over this worker's share of the slots ten times a second, in steps of bounded
-//! time between which commands run. It visits only slots that hold something due by the keyspace's
-//! calendar, so a pass in which nothing is due costs microseconds, however many keys have deadlines.
+//! Deleting what is due: a pass over this worker's share of the slots at the beginning of every tick in which
+//! something is, in steps of bounded time between which commands run. It visits only slots that hold
+//! something due by the keyspace's calendar, so a pass in which nothing is due costs microseconds,
+//! however many keys have deadlines.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use larder_base::time::Millis;
-use larder_store::DbIndex;
-use larder_store::expiry::Due;
+use larder_store::expiry::{Due, Tick};
+use larder_store::view::{SWEPT_TOGETHER, Stop};
+use larder_store::{DbIndex, Keyspace};
 use parking_lot::MutexGuard;
 
 use super::{Worker, WorkerState};
@@ -21,31 +23,52 @@ const REST: Duration = Duration::from_micros(1500);
 
 /// How far the sweeps are.
 pub struct Sweeper {
-    /// When the last pass began: what was due by then is deleted, or that pass is on its way to it.
-    last: Millis,
+    /// The tick that had just begun when the last pass did: what was due before is deleted, or that pass is on
+    /// its way to it.
+    last: Tick,
     pass: Option<Box<Pass>>,
-    /// When a pass that is not at its end goes on.
+    /// When a pass that is not at its end goes on, or the next one begins.
     pub again: Option<Instant>,
 }
 
 struct Pass {
     due: Due,
-    began: Millis,
     db: u8,
+    /// The first slot that was not looked for yet.
     slot: u16,
-    bucket: usize,
+    /// Where the last step stopped in the middle of a slot.
+    stop: Option<Stop>,
+    /// The slots of the next step, on their way into the cache.
+    next: Vec<u16>,
+    /// Those of the present one.
+    slots: Vec<u16>,
 }
 
 impl Sweeper {
     /// Nothing was due before now.
     pub fn new(now: Millis) -> Sweeper {
-        Sweeper { last: now, pass: None, again: None }
+        Sweeper { last: Tick::begun(now), pass: None, again: None }
     }
 
     fn next_pass(&mut self, now: Millis) -> Box<Pass> {
-        let due = Due::between(self.last, now);
-        self.last = now;
-        Box::new(Pass { due, began: now, db: 0, slot: 0, bucket: 0 })
+        let cut = Tick::begun(now);
+        let due = Due::between(self.last, cut);
+        self.last = cut;
+        Box::new(Pass { due, db: 0, slot: 0, stop: None, next: Vec::new(), slots: Vec::new() })
+    }
+}
+
+impl Pass {
+    /// The slots of the next step: those of the database that it is at, as far as they are this worker's.
+    fn fetch(&mut self, keyspace: &Keyspace, is_mine: impl Fn(u16) -> bool) {
+        let db = DbIndex(self.db);
+        let due = keyspace.due_from(db, self.slot, self.due.cut());
+        self.next.clear();
+        self.next.extend(due.filter(|slot| is_mine(*slot)).take(SWEPT_TOGETHER));
+        for slot in &self.next {
+            keyspace.prefetch_head(db, *slot);
+        }
+        self.slot = self.next.last().map_or(u16::MAX, |last| last + 1);
     }
 }
 
@@ -64,11 +87,24 @@ impl Worker {
         if self.step(state, &mut pass, begun + STEP) {
             self.sweeper.pass = Some(pass);
             self.sweeper.again = Some(Instant::now() + REST);
+        } else {
+            self.sweeper.again = self.next_pass_at();
         }
         let took = begun.elapsed();
         state.stats.sweep_usec += u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let took = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
         self.server.latency.note("expire-cycle", took, self.now);
+    }
+
+    /// The beginning of the tick in which something is due next, if it is not far off: the round of background
+    /// work has a look anyway.
+    fn next_pass_at(&self) -> Option<Instant> {
+        const FAR: i64 = 1000;
+        let next = self.server.keyspace.next_due().max(Tick(self.sweeper.last.0 + 1));
+        let left = next.moment().since(crate::shared::now());
+        let left =
+            u64::try_from(left.clamp(0, FAR)).ok().filter(|left| *left < FAR.unsigned_abs())?;
+        Some(Instant::now() + Duration::from_millis(left + 1))
     }
 
     /// Goes on with a pass until the time is over; false when the pass is at its end.
@@ -81,24 +117,25 @@ impl Worker {
         let server = Arc::clone(&self.server);
         let count = u16::try_from(server.workers.len()).unwrap_or(1).max(1);
         let mine = u16::try_from(self.number).unwrap_or(0);
+        let is_mine = |slot: u16| slot % count == mine;
         while usize::from(pass.db) < server.keyspace.databases() {
             let db = DbIndex(pass.db);
-            let Some(slot) = server.keyspace.due_from(db, pass.slot, pass.began) else {
+            if pass.next.is_empty() {
+                pass.fetch(&server.keyspace, is_mine);
+            }
+            std::mem::swap(&mut pass.slots, &mut pass.next);
+            let Some(first) = pass.slots.first() else {
                 let Some(next) = pass.db.checked_add(1) else { break };
-                (pass.db, pass.slot, pass.bucket) = (next, 0, 0);
+                (pass.db, pass.slot, pass.stop) = (next, 0, None);
                 continue;
             };
-            if slot != pass.slot {
-                (pass.slot, pass.bucket) = (slot, 0);
-            }
-            if slot % count != mine {
-                pass.slot += 1;
-                continue;
-            }
-            let mut view = server.keyspace.view_slot(&server.settings, db, slot, self.now);
-            match view.sweep(slot, &pass.due, pass.bucket) {
-                Some(bucket) => pass.bucket = bucket,
-                None => (pass.slot, pass.bucket) = (slot + 1, 0),
+            let from = pass.stop.filter(|stop| stop.slot == *first);
+            pass.fetch(&server.keyspace, is_mine);
+            let mut view = server.keyspace.view_slots(&server.settings, db, &pass.slots, self.now);
+            pass.stop = view.sweep(&pass.due, from);
+            if let Some(stop) = pass.stop {
+                pass.slot = stop.slot;
+                pass.next.clear();
             }
             state.stats.expired += view.tally.expired;
             state.stats.expired_members += view.tally.expired_members;

@@ -246,8 +246,7 @@ impl Choice<'_> {
         if let Some(place) = chance.into_iter().find(is_volatile) {
             return Some(place);
         }
-        let mut places = Vec::new();
-        data.table.places_by_mark(0, usize::MAX, LOOK_MAX, |mark| mark != 0, &mut places);
+        let mut places = data.table.places_by_mark(LOOK_MAX, |mark| mark != 0);
         places.retain(is_volatile);
         let at = rng.below_usize(places.len());
         places.get(at).copied()

@@ -50,7 +50,7 @@ impl Cache {
         let choice = Choice { keyspace, settings, eviction, now };
         for _ in 0..10 {
             let victim = self.pool.victim(&choice, &mut self.rng)?;
-            let mut view = keyspace.view_slot(settings, victim.db, victim.at.slot, now);
+            let mut view = keyspace.view_slots(settings, victim.db, &[victim.at.slot], now);
             if view.evict(&victim.key) {
                 return Some(String::from_utf8_lossy(&victim.key).into_owned());
             }

@@ -225,7 +225,7 @@ impl View<'_> {
         let wake = wake(data.table.at(spot.place));
         data.table.set_mark(spot.place, expiry::mark(wake, now));
         if let Some(wake) = wake {
-            keyspace.note_due(db, *slot, wake);
+            keyspace.note_due((db, *slot), data, spot.hash, wake, now);
         }
         // In place was not possible, so the deadline appeared or went.
         let change = if when.is_some() { 1 } else { -1 };
@@ -240,8 +240,8 @@ impl View<'_> {
         let (now, keyspace) = (self.now, self.keyspace);
         let Some((db, slot, data)) = self.guards.get_mut(spot.guard) else { return };
         if let Some(wake) = wake(data.table.at(spot.place)) {
-            data.table.set_mark(spot.place, expiry::mark(Some(wake.max(now)), now));
-            keyspace.note_due(*db, *slot, wake.max(now));
+            data.table.set_mark(spot.place, expiry::mark(Some(wake), now));
+            keyspace.note_due((*db, *slot), data, spot.hash, wake, now);
         }
     }
 
@@ -293,7 +293,7 @@ impl View<'_> {
                     data.table.at_mut(spot.place).overwrite_deadline(new);
                     let wake = wake(data.table.at(spot.place));
                     data.table.set_mark(spot.place, expiry::mark(wake, now));
-                    keyspace.note_due(*db, *slot, new);
+                    keyspace.note_due((*db, *slot), data, spot.hash, new, now);
                 }
                 true
             }
