@@ -14,6 +14,7 @@ use larder_protocol::response::Value;
 
 use crate::compare::Cpu;
 use crate::hit_ratio::info;
+use crate::memory::resident;
 use crate::process::{Client, Server};
 use crate::stall::longest;
 
@@ -138,8 +139,12 @@ impl Writer {
 
 /// Memory of a process and its children in bytes, each page counted once.
 fn memory(pid: u32) -> Result<u64> {
-    let mut total = proportional(pid)?;
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"))?;
+    if children.trim().is_empty() {
+        // Nothing is shared: the counter will do. A walk over the pages holds the process up.
+        return resident(pid);
+    }
+    let mut total = proportional(pid)?;
     for child in children.split_whitespace() {
         // It may have ended meanwhile.
         total += child.parse().map(|pid| proportional(pid).unwrap_or(0)).unwrap_or(0);

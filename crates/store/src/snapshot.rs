@@ -273,6 +273,7 @@ pub struct Snapshot {
     seen: usize,
     flushes: u64,
     done: bool,
+    disturbs: bool,
 }
 
 impl Keyspace {
@@ -298,6 +299,7 @@ impl Keyspace {
             seen: 0,
             flushes: snapshots.flushes.load(Ordering::Acquire),
             done: false,
+            disturbs: false,
         })
     }
 
@@ -311,6 +313,12 @@ impl Snapshot {
     /// Keys at the cut, and how many were shown so far.
     pub fn progress(&self) -> (usize, usize) {
         (self.seen, self.keys_at_cut)
+    }
+
+    /// Whether the last step held up somebody who writes to a big collection: a short sleep before the next one
+    /// lets him go on, and lets the next step run through undisturbed by the system's scheduler.
+    pub fn disturbs(&self) -> bool {
+        self.disturbs
     }
 
     /// Whether a database was flushed since the cut: what was shown is incomplete, and must be given up.
@@ -329,6 +337,7 @@ impl Snapshot {
         if self.done {
             return false;
         }
+        self.disturbs = false;
         if self.current.is_none() {
             // What was put aside goes first, so that it never gathers.
             if let Some((db, slot)) = self.busy_slot(keyspace) {
@@ -481,6 +490,7 @@ impl Snapshot {
                 && let Some(value) = data.table.at_mut(found).into_value()
                 && value.saving_id(lane) == Some(big.id)
             {
+                self.disturbs = value.was_disturbed(lane);
                 let done = value.save_step(lane, budget, &mut show);
                 MutexGuard::unlock_fair(data);
                 return done;

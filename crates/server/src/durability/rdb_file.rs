@@ -17,7 +17,9 @@ use crate::log::{notice, warning};
 use crate::shared::{Server, now};
 
 /// Records or members shown in one go, under the lock of a slot.
-const STEP: usize = 128;
+const STEP: usize = 256;
+/// What a writer is given between two steps that held him up.
+const BREATH: Duration = Duration::from_micros(50);
 /// Bytes gathered before they go to their place.
 const STAGED: usize = 1 << 20;
 /// Keys that are put into the keyspace in one go.
@@ -94,6 +96,9 @@ pub fn write(
             return Err(SaveError::Flushed);
         }
         staging.pour(sink, STAGED)?;
+        if snapshot.disturbs() {
+            std::thread::sleep(BREATH);
+        }
         let (seen, all) = snapshot.progress();
         progress(seen, all)?;
         if !more {

@@ -135,6 +135,12 @@ impl Members {
         self.saving.as_ref()?.get(lane)?.as_ref().map(|saving| saving.id)
     }
 
+    /// Whether members were changed since the last step, which a snapshot still has to save.
+    pub fn was_disturbed(&self, lane: usize) -> bool {
+        let saving = self.saving.as_ref().and_then(|all| all.get(lane)?.as_ref());
+        saving.is_some_and(|saving| !saving.kept.is_empty())
+    }
+
     /// Shows about `budget` members as they were at the cut. True when all were shown.
     pub fn save_step(
         &mut self,

@@ -222,6 +222,11 @@ impl Value {
         self.members_mut()?.saving_id(lane)
     }
 
+    /// Whether somebody changes members that a snapshot still has to save.
+    pub(crate) fn was_disturbed(&mut self, lane: usize) -> bool {
+        self.members_mut().is_some_and(|members| members.was_disturbed(lane))
+    }
+
     /// Shows about `budget` members as of the cut; true when all were shown.
     pub(crate) fn save_step(
         &mut self,
