@@ -11,4 +11,4 @@ pub use descriptors::{SpareDescriptor, raise_descriptor_limit};
 pub use listener::{AcceptError, Listener};
 pub use mailbox::Mailbox;
 pub use reactor::{Event, Interest, Reactor, Token, Wait, Waker};
-pub use stream::{PeerAddr, ReadOutcome, Stream, WriteOutcome};
+pub use stream::{PeerAddr, ReadOutcome, Stream, Until, WriteOutcome};

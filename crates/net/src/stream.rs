@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, sockopt};
 
@@ -64,6 +65,15 @@ pub enum WriteOutcome {
     Failed(io::Error),
 }
 
+/// What [`Stream::wait`] waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// There is something to read, or the peer is done.
+    Readable,
+    /// There is room for what is to be sent.
+    Writable,
+}
+
 /// See the head of this file.
 pub struct Stream {
     fd: OwnedFd,
@@ -78,6 +88,52 @@ impl Stream {
             let _ = sockopt::set_tcp_nodelay(&fd, true);
         }
         Stream { fd, peer, local }
+    }
+
+    /// Connects to a TCP port. The calling thread waits, at most so long for each address of the host.
+    ///
+    /// # Errors
+    /// The system's, for the last address that was tried.
+    pub fn connect(host: &str, port: u16, at_most: Duration) -> io::Result<Stream> {
+        let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
+        for address in (host, port).to_socket_addrs()? {
+            match TcpStream::connect_timeout(&address, at_most) {
+                Ok(stream) => {
+                    stream.set_nonblocking(true)?;
+                    let local = stream.local_addr()?.to_string();
+                    return Ok(Stream::new(stream.into(), PeerAddr::Tcp(address), local));
+                }
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    /// Waits in the calling thread, for those that have one connection only. Spurious ends are possible.
+    pub fn wait(&self, until: Until, at_most: Duration) {
+        let flags = match until {
+            Until::Readable => PollFlags::IN,
+            Until::Writable => PollFlags::OUT,
+        };
+        let timeout = Timespec {
+            tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: at_most.subsec_nanos().into(),
+        };
+        // Whatever ends the wait, the next read or write says how the connection is.
+        let _ = poll(&mut [PollFd::new(&self.fd, flags)], Some(&timeout));
+    }
+
+    /// Ends the connection for both sides, while others may still hold it.
+    pub fn shutdown(&self) {
+        // One that is broken already has ended, too.
+        let _ = rustix::net::shutdown(&self.fd, rustix::net::Shutdown::Both);
+    }
+
+    /// Whether small packets are sent at once (the usual way) or gathered.
+    pub fn set_nodelay(&self, on: bool) {
+        if let PeerAddr::Tcp(_) = &self.peer {
+            let _ = sockopt::set_tcp_nodelay(&self.fd, on);
+        }
     }
 
     /// The peer.

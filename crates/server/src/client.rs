@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use larder_base::time::Millis;
+use larder_cluster::replication::{Follower, Offset, SyncRequest};
 use larder_net::{Interest, Stream};
 use larder_protocol::reply::{Reply, Version};
 use larder_protocol::request::RequestParser;
@@ -35,6 +36,8 @@ pub struct Multi {
     pub broken: bool,
     /// Some command needs memory: EXEC is refused when it is used up.
     pub needs_memory: bool,
+    /// Some command may change data.
+    pub writes: bool,
 }
 
 /// Which replies the client wants (CLIENT REPLY).
@@ -120,6 +123,16 @@ pub struct Client {
     pub redirects: bool,
     /// MONITOR.
     pub monitor: bool,
+    /// What it told of itself as a replica.
+    pub follower: Option<Box<Follower>>,
+    /// It asked to follow: it leaves its worker.
+    pub wants_sync: Option<SyncRequest>,
+    /// It follows this server.
+    pub replica: bool,
+    /// It is the link to the primary.
+    pub primary: bool,
+    /// Where the journal ended after its last write.
+    pub depends_on: Offset,
     /// Close when everything is sent.
     pub closing: bool,
     /// When it connected.
@@ -168,6 +181,11 @@ impl Client {
             caching: None,
             redirects: false,
             monitor: false,
+            follower: None,
+            wants_sync: None,
+            replica: false,
+            primary: false,
+            depends_on: Offset(0),
             closing: false,
             since: now,
             active: now,
@@ -210,9 +228,14 @@ impl Client {
         caches.then_some(tracker)
     }
 
-    /// `normal` or `pubsub`, as CLIENT LIST TYPE and CLIENT KILL TYPE ask.
+    /// `normal`, `pubsub`, `replica` or `master`, as CLIENT LIST TYPE and CLIENT KILL TYPE ask.
     pub fn kind(&self) -> &'static str {
-        if self.subscription_count() > 0 { "pubsub" } else { "normal" }
+        match () {
+            () if self.replica => "replica",
+            () if self.primary => "master",
+            () if self.subscription_count() > 0 => "pubsub",
+            () => "normal",
+        }
     }
 
     /// Bytes of output that wait to be sent.
@@ -254,7 +277,9 @@ impl Client {
             .is_some_and(|t| t.broken.load(std::sync::atomic::Ordering::Acquire));
         let broadcast = self.tracker.as_ref().is_some_and(|t| t.mode == Mode::Broadcast);
         let all = [
+            (self.replica, 'S'),
             (self.monitor, 'O'),
+            (self.primary, 'M'),
             (self.subscription_count() > 0, 'P'),
             (self.multi.is_some(), 'x'),
             (self.is_blocked(), 'b'),

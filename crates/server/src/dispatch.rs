@@ -102,8 +102,7 @@ impl Turn<'_> {
         let queues =
             client.multi.is_some() && !crate::transactions::runs_at_once(entry.command.name);
         if queues {
-            let needs_memory = entry.command.flags.has(Flags::DENYOOM);
-            crate::transactions::queue(client, args, needs_memory);
+            crate::transactions::queue(client, args, entry.command.flags);
             return Verdict::Done;
         }
         if needs_exclusive(entry, args)
@@ -175,12 +174,20 @@ impl Turn<'_> {
         if self.server.is_out_of_memory() && !self.make_room(client, token) && needs_memory {
             return Err(OUT_OF_MEMORY);
         }
-        if self.server.loading.load(Ordering::Relaxed) && !flags.has(Flags::LOADING) {
+        // What is allowed at such times, the subcommand says.
+        let at_hard_times = sub.map_or(flags, |sub| sub.flags);
+        if self.server.loading.load(Ordering::Relaxed) && !at_hard_times.has(Flags::LOADING) {
             return Err(LOADING);
         }
         if flags.has(Flags::WRITE) && self.server.saves.have_failed() && self.server.stops_writes()
         {
             return Err(NOT_SAVED);
+        }
+        if self.server.replication.restricts() {
+            let ends = entry.control.is_some() && entry.command.name == "exec";
+            let writes = flags.has(Flags::WRITE)
+                || (ends && client.multi.as_ref().is_some_and(|multi| multi.writes));
+            self.server.replication.admit(at_hard_times, writes)?;
         }
         if client.multi.is_some() && flags.has(Flags::NO_MULTI) {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));
@@ -293,6 +300,9 @@ impl Turn<'_> {
         // After it ran: EXEC comes behind the commands that it ran.
         if !self.server.monitors.is_idle() && is_shown(entry.command, args) {
             self.server.monitors.show(self.server, client, args);
+        }
+        if self.server.journal.records_effects() && may_record(entry) {
+            client.depends_on = self.server.journal.end();
         }
         self.account(client, entry, args, failed, start);
         // CLIENT REPLY ON is answered, though replies were off when it came; and what subscriptions answer
@@ -530,6 +540,15 @@ pub fn has_one_key(command: &Command) -> bool {
         [only] => only.begin == Begin::Index(1) && matches!(only.find, Find::Range { last: 0, .. }),
         _ => false,
     }
+}
+
+/// Whether a command may have put something into the journal.
+#[inline]
+fn may_record(entry: Entry) -> bool {
+    let flags = entry.command.flags;
+    flags.has(Flags::WRITE)
+        || flags.has(Flags::MAY_REPLICATE)
+        || (entry.control.is_some() && entry.command.name == "exec")
 }
 
 /// A copy of a request.

@@ -23,6 +23,7 @@ pub mod observe;
 pub mod oom_score;
 pub mod pubsub;
 pub mod registry;
+pub mod replication;
 pub mod shared;
 pub mod startup;
 pub mod stats;

@@ -34,6 +34,7 @@ use crate::monitor::Monitors;
 use crate::oom_score::OomScore;
 use crate::pubsub::{Message, PubSub};
 use crate::registry::Registry;
+use crate::replication::Replication;
 use crate::tracking::Tracking;
 use crate::versions::Versions;
 use crate::worker::WorkerState;
@@ -107,6 +108,8 @@ pub struct Server {
     pub evictions: Evictions,
     /// What was done to it, for those who follow.
     pub journal: Journal,
+    /// Who is followed, and who follows.
+    pub replication: Replication,
     /// The most memory used when somebody looked.
     pub memory_peak: AtomicUsize,
     /// Memory used when the server had just started.
@@ -206,6 +209,7 @@ impl Server {
             background: Background::default(),
             evictions: Evictions::default(),
             journal: Journal::default(),
+            replication: Replication::default(),
             settings: Versions::new(settings),
             registry: Registry::new(&config.renamed_commands),
             workers,
@@ -261,7 +265,10 @@ impl Server {
         self.settings.set(&settings).map_err(|_| {
             "too many different settings of the data were in force since the start".to_owned()
         })?;
-        let maxmemory = usize::try_from(config.maxmemory).unwrap_or(usize::MAX);
+        // What is to go, the primary says, if there is one.
+        let evicts = !(config.replica_ignore_maxmemory && self.replication.is_replica());
+        let maxmemory = if evicts { config.maxmemory } else { 0 };
+        let maxmemory = usize::try_from(maxmemory).unwrap_or(usize::MAX);
         self.maxmemory.store(maxmemory, Ordering::Release);
         let maxclients = usize::try_from(config.maxclients).unwrap_or(usize::MAX);
         self.maxclients.store(maxclients, Ordering::Release);
@@ -279,6 +286,10 @@ impl Server {
             log.configure(limit, len_max);
         }
         crate::log::set_level(config.loglevel.into());
+        if self.replication.kept.load(Ordering::Acquire) {
+            self.journal.set_backlog(config.repl_backlog_size);
+        }
+        self.replication.refresh(&config);
         *self.config.write() = Arc::new(config);
         self.revision.fetch_add(1, Ordering::AcqRel);
         self.observe();
@@ -328,6 +339,9 @@ impl Server {
     /// only where this server decides it, and leaves what is due to the primary that it follows. Only in the
     /// exclusive section.
     pub fn set_journal(&self, mode: Mode, from: Option<Offset>) {
+        if !self.journal.is_active() {
+            self.replication.begin_history();
+        }
         self.journal.set_mode(mode, from);
         self.keyspace.set_journaled(mode == Mode::Own);
         self.keyspace.set_passive(mode == Mode::Follows);
@@ -340,6 +354,11 @@ impl Server {
         let mut states: Vec<_> = self.workers.iter().map(|worker| worker.state.lock()).collect();
         states.push(self.apart.lock());
         work(&mut states)
+    }
+
+    /// Up to where the journal is on this server's disk, if it is kept there.
+    pub fn durable(&self) -> Option<Offset> {
+        None
     }
 
     /// Puts a letter into the mailbox of the client's worker. Whoever wrote letters calls `wake_all` later,

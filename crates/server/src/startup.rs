@@ -12,10 +12,10 @@ use crate::config::{Config, RawConfig, Supervision};
 use crate::durability::save;
 use crate::listening::Doors;
 use crate::log::{notice, warning};
-use crate::registry;
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
 use crate::supervisor::Supervisor;
 use crate::worker::{Worker, WorkerState};
+use crate::{registry, replication};
 
 /// Runs a server until it is told to end.
 ///
@@ -79,6 +79,12 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         return Err(reason);
     }
     server.loading.store(false, Ordering::Release);
+    replication::following::start(&server)
+        .map_err(|error| format!("No thread to follow a primary: {error}"))?;
+    if let Some((host, port)) = server.config().replicaof.clone() {
+        let primary = replication::Primary { host, port };
+        server.exclusively(|states| replication::roles::follow(&server, states, primary, false));
+    }
     announce(&server);
     supervisor.ready();
     let mut rounds = 0u32;
@@ -86,6 +92,9 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         rounds = rounds.wrapping_add(1);
         if rounds.is_multiple_of(20) {
             save::tick(&server);
+        }
+        if rounds.is_multiple_of(2) {
+            replication::tick(&server);
         }
         std::thread::sleep(Duration::from_millis(50));
         if ending.load(Ordering::Acquire) {
@@ -101,6 +110,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             Err(_) => return Err("A worker panicked".to_owned()),
         }
     }
+    replication::finish(&server);
     let save = server.saves.asked_at_end().unwrap_or(!server.config().save.is_empty());
     if save && let Err(error) = save::save_at_end(&server) {
         warning(&format!("The data was not saved: {error}"));

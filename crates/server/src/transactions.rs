@@ -80,10 +80,11 @@ pub fn runs_at_once(name: &str) -> bool {
     matches!(name, "exec" | "discard" | "multi" | "watch" | "quit" | "reset")
 }
 
-/// Queues a request. `needs_memory`: it is refused when memory is used up.
-pub fn queue(client: &mut Client, args: Args<'_>, needs_memory: bool) {
+/// Queues a request of a command with these flags.
+pub fn queue(client: &mut Client, args: Args<'_>, flags: Flags) {
     if let Some(multi) = &mut client.multi {
-        multi.needs_memory |= needs_memory;
+        multi.needs_memory |= flags.has(Flags::DENYOOM);
+        multi.writes |= flags.has(Flags::WRITE);
         multi.bytes += args.all().iter().map(|arg| arg.len()).sum::<usize>();
         multi.queue.push(dispatch::owned(args));
         Reply::new(&mut client.out, client.version).simple("QUEUED");

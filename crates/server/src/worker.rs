@@ -404,7 +404,26 @@ impl Worker {
     }
 
     fn close(&mut self, state: &mut MutexGuard<'_, WorkerState>, token: u64) {
-        let Some(mut client) = state.remove(token) else { return };
+        if self.release(state, token).is_some() {
+            self.server.connections.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Lets a connection go that asked to follow: threads of its own serve it.
+    fn hand_over(&mut self, state: &mut MutexGuard<'_, WorkerState>, token: u64) {
+        let Some(mut client) = self.release(state, token) else { return };
+        if let Some(request) = client.wants_sync.take() {
+            crate::replication::feeding::take_over(&self.server, *client, request);
+        }
+    }
+
+    /// Takes a connection out of everything that this worker and others know of it.
+    fn release(
+        &mut self,
+        state: &mut MutexGuard<'_, WorkerState>,
+        token: u64,
+    ) -> Option<Box<Client>> {
+        let mut client = state.remove(token)?;
         self.reactor.deregister(&client.stream);
         if let Some(waiter) = &client.waiting {
             self.timers.cancel(waiter, token);
@@ -416,7 +435,7 @@ impl Worker {
             self.server.strangers.fetch_sub(1, Ordering::Relaxed);
         }
         forget(&self.server, self.number, token, &mut client);
-        self.server.connections.fetch_sub(1, Ordering::AcqRel);
+        Some(client)
     }
 }
 

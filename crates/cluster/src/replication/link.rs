@@ -30,6 +30,8 @@ pub struct LinkConfig {
     pub timeout_ms: i64,
     /// What this node holds already: asks for a partial resynchronisation.
     pub position: Option<Position>,
+    /// Asks the other side to lead (the hand-over of FAILOVER).
+    pub failover: bool,
 }
 
 /// What the driver is to do.
@@ -380,7 +382,9 @@ impl Link {
         match self.config.position {
             Some(Position { id, offset }) => {
                 let next = offset.plus(1).to_string();
-                self.ask(Asked::Psync, &["PSYNC", id.as_str(), &next]);
+                let words = ["PSYNC", id.as_str(), &next, "FAILOVER"];
+                let count = if self.config.failover { 4 } else { 3 };
+                self.ask(Asked::Psync, words.get(..count).unwrap_or(&words));
             }
             None => self.ask(Asked::Psync, &["PSYNC", "?", "-1"]),
         }
@@ -415,6 +419,9 @@ impl Link {
             }
             b"-NOMASTERLINK" | b"-LOADING" | b"-BUSY" => return Err(LinkError::NotReady(text())),
             b"-NOAUTH" | b"-NOPERM" => return Err(LinkError::Refused(text())),
+            word if word.first() == Some(&b'-') && self.config.failover => {
+                return Err(LinkError::Refused(text()));
+            }
             word if word.first() == Some(&b'-') => {
                 // Before 2.8 there was only SYNC, which names no history.
                 (self.offset, self.applied) = (Offset(0), Offset(0));

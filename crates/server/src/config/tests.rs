@@ -38,7 +38,8 @@ fn lines_become_values() {
     let config = load(
         "# comment\n\nport 7000\nBIND 10.0.0.1 -::1\nmaxmemory 1gb\nmaxmemory-clients 5%\n\
          requirepass \"a b\\x41\"\nunixsocketperm 700\nclient-output-buffer-limit pubsub 1mb 2k 3\n\
-         notify-keyspace-events KEA\nrename-command FLUSHALL \"\"\nslave-read-only no\n",
+         notify-keyspace-events KEA\nrename-command FLUSHALL \"\"\nslave-read-only no\n\
+         repl-diskless-sync-delay 3\n",
     );
     assert_eq!((config.port, config.maxmemory), (7000, 1 << 30));
     assert_eq!(config.bind, ["10.0.0.1", "-::1"]);
@@ -49,6 +50,7 @@ fn lines_become_values() {
     assert_eq!(config.client_output_buffer_limit.pubsub.soft, 2000);
     assert!(config.notify_keyspace_events.has(b'x') && !config.notify_keyspace_events.is_silent());
     assert_eq!(config.renamed_commands, [("flushall".to_owned(), String::new())]);
+    assert!(!config.replica_read_only);
     assert_eq!(config.notices().len(), 1);
 }
 

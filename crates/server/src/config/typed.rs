@@ -7,8 +7,8 @@ use larder_base::glob;
 
 use super::options::{self, Change, Kind, OptionId, Row, Support};
 use super::values::{
-    EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj, OutputLimits,
-    Permission, Reason, Secret, Supervision, Value, parse,
+    DisklessLoad, EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj,
+    OutputLimits, Permission, Reason, Secret, Supervision, Value, parse,
 };
 
 macro_rules! config {
@@ -158,6 +158,48 @@ config! {
     stop_writes_on_bgsave_error: bool = "stop-writes-on-bgsave-error",
     /// File with the process number.
     pidfile: Option<String> = "pidfile",
+    /// The primary to copy.
+    replicaof: Option<(String, u16)> = "replicaof",
+    /// Password for the primary; empty = none.
+    primaryauth: Secret = "primaryauth",
+    /// User for the primary.
+    primaryuser: Option<String> = "primaryuser",
+    /// A replica answers while it has no link to its primary.
+    replica_serve_stale_data: bool = "replica-serve-stale-data",
+    /// A replica refuses writes.
+    replica_read_only: bool = "replica-read-only",
+    /// What a replica gives up for a full copy is freed in the background.
+    replica_lazy_flush: bool = "replica-lazy-flush",
+    /// A replica does not evict.
+    replica_ignore_maxmemory: bool = "replica-ignore-maxmemory",
+    /// Whether sentinels may show this replica.
+    replica_announced: bool = "replica-announced",
+    /// Address that it gives itself.
+    replica_announce_ip: Option<String> = "replica-announce-ip",
+    /// Port that it gives itself; 0 = the one that it listens on.
+    replica_announce_port: u16 = "replica-announce-port",
+    /// 0 = it is never promoted.
+    replica_priority: u32 = "replica-priority",
+    /// Packets to replicas are gathered.
+    repl_disable_tcp_nodelay: bool = "repl-disable-tcp-nodelay",
+    /// Full copies go straight to the socket.
+    repl_diskless_sync: bool = "repl-diskless-sync",
+    /// When a full copy is loaded straight from the socket.
+    repl_diskless_load: DisklessLoad = "repl-diskless-load",
+    /// Seconds of silence after which a link is dead.
+    repl_timeout: u32 = "repl-timeout",
+    /// Seconds between two signs of life to replicas.
+    repl_ping_replica_period: u32 = "repl-ping-replica-period",
+    /// Bytes kept for replicas that return.
+    repl_backlog_size: usize = "repl-backlog-size",
+    /// Seconds that they are kept without any replica; 0 = for ever.
+    repl_backlog_ttl: u64 = "repl-backlog-ttl",
+    /// Replicas without which writes are refused; 0 = none is needed.
+    min_replicas_to_write: usize = "min-replicas-to-write",
+    /// Seconds after which a silent replica does not count; 0 = none is needed.
+    min_replicas_max_lag: u32 = "min-replicas-max-lag",
+    /// Seconds that the end waits for replicas.
+    shutdown_timeout: u32 = "shutdown-timeout",
 }
 
 fn field<T: FromValue>(values: &[Value], name: &str) -> Option<T> {
@@ -264,6 +306,18 @@ impl Config {
             SetError::Unknown("a field of another type than its option".to_owned())
         })?;
         Ok((config, changed))
+    }
+
+    /// The same configuration with another primary, as REPLICAOF sets it.
+    #[must_use]
+    pub fn with_primary(&self, primary: Option<(String, u16)>) -> Config {
+        let mut values = self.values.clone();
+        if let Some((id, _, _)) = options::find("replicaof")
+            && let Some(slot) = values.get_mut(id.0)
+        {
+            *slot = Value::ReplicaOf(primary);
+        }
+        Config::from_values(values, self.renamed_commands.clone()).unwrap_or_else(|| self.clone())
     }
 
     fn allows_protected(&self, local: bool) -> bool {

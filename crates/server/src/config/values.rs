@@ -156,6 +156,19 @@ choice! {
     }
 }
 choice! {
+    /// `repl-diskless-load`.
+    DisklessLoad {
+        /// Never: it is received into a file first.
+        Disabled = "disabled",
+        /// If there is nothing to lose.
+        OnEmptyDb = "on-empty-db",
+        /// The old data goes when the new data was found to be whole.
+        SwapDb = "swapdb",
+        /// The old data goes first.
+        FlushBeforeLoad = "flush-before-load",
+    }
+}
+choice! {
     /// `loglevel`.
     LogLevel {
         /// Everything.
@@ -258,6 +271,7 @@ from_value! {
     Vec<(u64, u64)>: Value::Save(points) => Some(points.clone());
     Vec<f64>: Value::Percentiles(list) => Some(list.clone());
     [i64; 3]: Value::Oom(scores) => Some(*scores);
+    Option<(String, u16)>: Value::ReplicaOf(primary) => Some(primary.clone());
 }
 impl FromValue for u64 {
     fn from_value(value: &Value) -> Option<u64> {

@@ -14,6 +14,8 @@ use super::connection::{BAD_NAME, valid_name};
 use super::{ControlCommand, Session, named};
 use crate::client::{Client, ReplyMode};
 use crate::pubsub::Address;
+use crate::replication::replicas::Replica;
+use crate::shared::Server;
 use crate::tracking::{Mode, Tracker};
 
 /// The row.
@@ -236,8 +238,11 @@ fn client(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
         }
         "pause" => pause(session, args)?,
         "unpause" => {
-            *session.turn.server.pause.lock() = None;
-            session.turn.server.paused.store(false, Ordering::Release);
+            // The pause of a hand-over is not a client's to end.
+            if !session.turn.server.replication.failover.is_running() {
+                *session.turn.server.pause.lock() = None;
+                session.turn.server.paused.store(false, Ordering::Release);
+            }
             session.reply().ok();
         }
         "tracking" => tracking(session, args)?,
@@ -309,8 +314,14 @@ fn list(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     let own = Some(&*session.client).filter(|_| !filter.skip_me);
     let others = session.others.iter().flat_map(|others| others.iter());
     let others = others.flat_map(|state| &state.clients).filter_map(|seat| seat.client.as_deref());
-    let mut chosen: Vec<&Client> =
-        own.into_iter().chain(others).filter(|client| filter.has(client, now)).collect();
+    let (replicas, primary) = links(session.turn.server);
+    let links = replicas.iter().map(|replica| &replica.client).chain(primary.as_deref());
+    let mut chosen: Vec<&Client> = own
+        .into_iter()
+        .chain(others)
+        .chain(links)
+        .filter(|client| filter.has(client, now))
+        .collect();
     chosen.sort_by_key(|client| client.id);
     let mut text = String::new();
     for client in chosen {
@@ -319,6 +330,11 @@ fn list(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     }
     session.reply().verbatim(text.as_bytes());
     Ok(())
+}
+
+/// The connections of replication, which no worker has.
+fn links(server: &Server) -> (Vec<Arc<Replica>>, Option<Arc<Client>>) {
+    (server.replication.replicas.all(), server.replication.state().peer.clone())
 }
 
 fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
@@ -340,6 +356,15 @@ fn kill(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
                 }
             }
         }
+    }
+    let (replicas, primary) = links(session.turn.server);
+    for replica in replicas.iter().filter(|replica| filter.has(&replica.client, now)) {
+        replica.close();
+        killed += 1;
+    }
+    if let Some(primary) = primary.filter(|primary| filter.has(primary, now)) {
+        primary.stream.shutdown();
+        killed += 1;
     }
     if !filter.skip_me && filter.has(session.client, now) {
         session.client.closing = true;
@@ -655,7 +680,7 @@ fn unblock(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Faul
                 let mut reply = Reply::new(&mut out, client.version);
                 if error {
                     reply.error("UNBLOCKED client unblocked via CLIENT UNBLOCK");
-                } else {
+                } else if !server.replication.waits.give_up(server, waiter, &mut reply) {
                     reply.null_array();
                 }
                 let Address { worker, token } = waiter.address;

@@ -12,6 +12,7 @@ pub mod memory;
 pub mod observe;
 pub mod persistence;
 pub mod pubsub;
+pub mod replication;
 pub mod server;
 
 use larder_commands::{Args, Command, Fault};
@@ -87,6 +88,7 @@ pub fn commands() -> impl Iterator<Item = &'static ControlCommand> {
         observe::COMMANDS,
         persistence::COMMANDS,
         pubsub::COMMANDS,
+        replication::COMMANDS,
         crate::transactions::COMMANDS,
     ]
     .into_iter()

@@ -1,4 +1,4 @@
-//! Server commands: INFO, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, ROLE, LOLWUT,
+//! Server commands: INFO, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, LOLWUT,
 //! SHUTDOWN.
 
 use std::time::Duration;
@@ -73,52 +73,6 @@ pub const COMMANDS: &[ControlCommand] = &[
     ),
     ControlCommand::new(
         Command {
-            name: "role",
-            since: "2.8.12",
-            flags: Flags::NOSCRIPT.or(OPEN).or(Flags::FAST),
-            categories: &["@admin", "@dangerous"],
-            summary: "The part that this server plays in replication.",
-            ..BASE
-        },
-        |session, _| {
-            let mut reply = session.reply();
-            reply.array(3);
-            reply.bulk(b"master");
-            reply.integer(0);
-            reply.array(0);
-            Ok(())
-        },
-    ),
-    ControlCommand::new(
-        Command {
-            name: "wait",
-            arity: 3,
-            since: "3.0.0",
-            group: Group::Generic,
-            flags: Flags::BLOCKING.or(Flags::APART),
-            categories: &["@connection"],
-            summary: "Waits until writes reached replicas; without replicas the answer is 0 at once.",
-            usage: "numreplicas timeout",
-            ..BASE
-        },
-        wait,
-    ),
-    ControlCommand::new(
-        Command {
-            name: "waitaof",
-            arity: 4,
-            since: "7.2.0",
-            group: Group::Generic,
-            flags: Flags::BLOCKING.or(Flags::APART),
-            categories: &["@connection"],
-            summary: "Waits until writes are on disk, here and on replicas; without either the answer is 0 at once.",
-            usage: "numlocal numreplicas timeout",
-            ..BASE
-        },
-        wait_aof,
-    ),
-    ControlCommand::new(
-        Command {
             name: "lolwut",
             arity: -1,
             since: "5.0.0",
@@ -177,43 +131,6 @@ pub const COMMANDS: &[ControlCommand] = &[
 fn dbsize(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
     let count = session.turn.server.keyspace.len(session.client.db);
     session.reply().count(count);
-    Ok(())
-}
-
-fn wait(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    args.i64(1)?;
-    let timeout =
-        args.i64(2).map_err(|_| Fault::text("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(Fault::text("ERR timeout is negative"));
-    }
-    session.reply().integer(0);
-    Ok(())
-}
-
-fn wait_aof(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    const RANGE: Fault = Fault::text("ERR value is out of range, value must between 0 and 1");
-    let local = args.i64(1)?;
-    if !(0..=1).contains(&local) {
-        return Err(RANGE);
-    }
-    if args.i64(2)? < 0 {
-        return Err(Fault::text("ERR value is out of range, must be positive"));
-    }
-    let timeout =
-        args.i64(3).map_err(|_| Fault::text("ERR timeout is not an integer or out of range"))?;
-    if timeout < 0 {
-        return Err(Fault::text("ERR timeout is negative"));
-    }
-    if local > 0 {
-        return Err(Fault::text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
-    }
-    let mut reply = session.reply();
-    reply.array(2);
-    reply.integer(0);
-    reply.integer(0);
     Ok(())
 }
 

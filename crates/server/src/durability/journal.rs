@@ -192,6 +192,14 @@ impl Journal {
         Ok(Reader { position })
     }
 
+    /// Whether anybody reads.
+    #[must_use]
+    pub fn has_readers(&self) -> bool {
+        let mut tail = self.tail.lock();
+        tail.readers.retain(|reader| reader.load(Ordering::Acquire) != GONE);
+        !tail.readers.is_empty()
+    }
+
     /// Wakes the readers that sleep, if there is something for them. Outside of all slot locks.
     #[inline]
     pub fn wake(&self) {
@@ -202,8 +210,9 @@ impl Journal {
         }
     }
 
+    /// Wakes the readers that sleep, whether there is something for them or not.
     #[cold]
-    fn ring(&self) {
+    pub fn ring(&self) {
         // Not between a reader's last look and its sleep.
         drop(self.bed.lock());
         self.bell.notify_all();

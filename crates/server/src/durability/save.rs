@@ -122,11 +122,18 @@ impl Saves {
     }
 
     /// The version to write: Redis 7.0's, unless it was seen that it cannot hold the data.
-    fn version(&self) -> Version {
+    pub fn version(&self) -> Version {
         if self.field_deadlines.load(Ordering::Relaxed) {
             Version::Redis(12)
         } else {
             Version::DEFAULT
+        }
+    }
+
+    /// Learns from an error what the usual version cannot hold: from now on a newer one is written.
+    pub fn note_failure(&self, error: &SaveError) {
+        if let SaveError::Write(WriteError::FieldDeadlines(_)) = error {
+            self.field_deadlines.store(true, Ordering::Relaxed);
         }
     }
 
@@ -319,9 +326,9 @@ fn save(server: &Server, mut snapshot: Snapshot) -> Result<(), SaveError> {
         // It may not be there; the first error is the one to report.
         drop(fs::remove_file(&temporary));
     }
-    if let Err(SaveError::Write(WriteError::FieldDeadlines(_))) = &result {
+    if let Err(error) = &result {
         // From now on in the version of Redis 7.4, which has them.
-        server.saves.field_deadlines.store(true, Ordering::Relaxed);
+        server.saves.note_failure(error);
     }
     result
 }

@@ -155,7 +155,7 @@ pub const SECTIONS: &[Section] = &[
     fixed("Memory", memory::MEMORY),
     fixed("Persistence", metrics::PERSISTENCE),
     fixed("Stats", metrics::STATS),
-    fixed("Replication", metrics::REPLICATION),
+    each("Replication", true, crate::replication::show::lines),
     fixed("CPU", metrics::CPU),
     each("Modules", true, |_| Vec::new()),
     each("Commandstats", false, lists::command_stats),

@@ -1,7 +1,7 @@
 //! The metrics of INFO but those of memory: one row each. How figures are gathered, and how they are
 //! written, is known elsewhere.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use larder_base::hash::KeyHasher;
 
@@ -124,6 +124,10 @@ pub const CLIENTS: &[Metric] = &[
     ),
 ];
 
+fn replicated(count: &AtomicU64) -> Value {
+    Count(count.load(Ordering::Relaxed))
+}
+
 fn running_save(snapshot: &Snapshot<'_>) -> [usize; 2] {
     if snapshot.server.saves.is_running() { snapshot.server.saves.progress() } else { [0, 0] }
 }
@@ -228,8 +232,12 @@ pub const STATS: &[Metric] = &[
     }),
     Metric::counter("total_net_input_bytes", "Bytes read.", |s| Count(s.stats.bytes_in)),
     Metric::counter("total_net_output_bytes", "Bytes written.", |s| Count(s.stats.bytes_out)),
-    Metric::counter("total_net_repl_input_bytes", "Of these, of replication.", |_| Count(0)),
-    Metric::counter("total_net_repl_output_bytes", "Of these, of replication.", |_| Count(0)),
+    Metric::counter("total_net_repl_input_bytes", "Of these, of replication.", |s| {
+        replicated(&s.server.replication.counts.received)
+    }),
+    Metric::counter("total_net_repl_output_bytes", "Of these, of replication.", |s| {
+        replicated(&s.server.replication.counts.sent)
+    }),
     Metric::gauge("instantaneous_input_kbps", "Kilobytes read per second, lately.", |s| {
         Decimal(s.rates[1] as f64 / 1024.0, 2)
     }),
@@ -247,9 +255,15 @@ pub const STATS: &[Metric] = &[
         "Connections refused because there were too many.",
         |s| Count(s.rejected()),
     ),
-    Metric::counter("sync_full", "Replicas that took all data.", |_| Count(0)),
-    Metric::counter("sync_partial_ok", "Replicas that went on where they were.", |_| Count(0)),
-    Metric::counter("sync_partial_err", "Replicas that could not.", |_| Count(0)),
+    Metric::counter("sync_full", "Replicas that took all data.", |s| {
+        replicated(&s.server.replication.counts.full)
+    }),
+    Metric::counter("sync_partial_ok", "Replicas that went on where they were.", |s| {
+        replicated(&s.server.replication.counts.partial)
+    }),
+    Metric::counter("sync_partial_err", "Replicas that could not.", |s| {
+        replicated(&s.server.replication.counts.refused)
+    }),
     Metric::counter("expired_fields", "Fields of hashes that sweeps found due.", |s| {
         Count(s.stats.expired_members)
     }),
@@ -330,11 +344,9 @@ pub const STATS: &[Metric] = &[
     Metric::gauge("tracking_total_prefixes", "Prefixes that connections broadcast.", |s| {
         of(s.server.tracking.figures().prefixes)
     }),
-    Metric::counter(
-        "unexpected_error_replies",
-        "Errors within replication or loading; there is neither.",
-        |_| Count(0),
-    ),
+    Metric::counter("unexpected_error_replies", "Requests of the primary that failed here.", |s| {
+        replicated(&s.server.replication.counts.failed)
+    }),
     Metric::counter("total_error_replies", "Errors answered.", |s| Count(s.stats.errors)),
     Metric::counter("dump_payload_sanitizations", "Dumps that were checked.", |_| Count(0)),
     Metric::counter("total_reads_processed", "Times that a connection was read.", |s| {
@@ -379,26 +391,6 @@ pub const STATS: &[Metric] = &[
     Metric::counter("acl_access_denied_channel", "Channels that a user may not touch.", |_| {
         Count(0)
     }),
-];
-
-/// Who copies whom: nobody yet.
-pub const REPLICATION: &[Metric] = &[
-    Metric::fact("role", "The part that this server plays.", |_| Word("master")),
-    Metric::gauge("connected_slaves", "Replicas.", |_| Count(0)),
-    Metric::gauge("replicas_waiting_psync", "Replicas that wait for data.", |_| Count(0)),
-    Metric::fact("master_failover_state", "Whether a failover runs.", |_| Word("no-failover")),
-    Metric::fact("master_replid", "Name of the history of changes.", |s| {
-        Text(s.server.run_id.clone())
-    }),
-    Metric::fact("master_replid2", "Name of the history before the last failover.", |_| {
-        Word("0000000000000000000000000000000000000000")
-    }),
-    Metric::gauge("master_repl_offset", "Bytes of the history so far.", |_| Count(0)),
-    Metric::gauge("second_repl_offset", "Where the history before ended.", |_| Signed(-1)),
-    Metric::gauge("repl_backlog_active", "Whether part of the history is kept.", |_| Count(0)),
-    Metric::gauge("repl_backlog_size", "Bytes that may be kept.", |_| Count(0)),
-    Metric::gauge("repl_backlog_first_byte_offset", "Where the kept part begins.", |_| Count(0)),
-    Metric::gauge("repl_backlog_histlen", "Bytes that are kept.", |_| Count(0)),
 ];
 
 /// Processor time.

@@ -35,6 +35,7 @@ pub fn reset(session: &mut Session<'_, '_, '_>) {
     let server = session.turn.server;
     server.errors.lock().clear();
     server.rejected.store(0, Ordering::Relaxed);
+    server.replication.reset_counts();
     server.evictions.reset();
     server.background.reset();
     for state in session.others.iter_mut().flat_map(|others| others.iter_mut()) {

@@ -57,7 +57,11 @@ impl Worker {
                 break;
             }
             done += 1;
-            if client.closing || client.waiting.is_some() || !client.takes_replies() {
+            if client.closing
+                || client.waiting.is_some()
+                || client.wants_sync.is_some()
+                || !client.takes_replies()
+            {
                 break;
             }
         }
@@ -83,7 +87,12 @@ impl Worker {
         } else if held {
             client.pending = true;
             self.paused.push(token);
-        } else if more && !client.input.is_empty() && !client.closing && client.takes_replies() {
+        } else if more
+            && !client.input.is_empty()
+            && !client.closing
+            && client.wants_sync.is_none()
+            && client.takes_replies()
+        {
             client.pending = true;
             self.again.push(token);
         }
@@ -91,8 +100,11 @@ impl Worker {
         *commands += (done - requests.start) as u64;
         self.greet(&mut client);
         let full = self.limits.input_exceeded(&client);
+        let follows = client.wants_sync.is_some();
         state.put_back(token, client);
-        if full {
+        if follows {
+            self.hand_over(state, token);
+        } else if full {
             state.stats.overfed += 1;
             self.close(state, token);
         } else {

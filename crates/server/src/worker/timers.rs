@@ -63,7 +63,10 @@ impl Worker {
             if let Some(waiter) = client.waiting.take_if(|waiter| waiter.end()) {
                 self.server.blocked.remove(&waiter);
                 let start = client.out.len();
-                Reply::new(&mut client.out, client.version).null_array();
+                let mut reply = Reply::new(&mut client.out, client.version);
+                if !self.server.replication.waits.give_up(&self.server, &waiter, &mut reply) {
+                    reply.null_array();
+                }
                 let mut books = Books { server: &self.server, stats, commands, now: self.now };
                 books.end_wait(client, &waiter, start);
                 self.dirty.push(token);

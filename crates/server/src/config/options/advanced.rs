@@ -80,8 +80,7 @@ pub(super) static ROWS: &[Row] = &[
         Kind::Integer(0, INT),
         "10",
         "Seconds a shutdown waits for replicas.",
-    )
-    .harmless(SHUTDOWN),
+    ),
     Row::new("shutdown-on-sigint", Kind::Words(SIGNALS), "default", "How SIGINT shuts down.")
         .harmless(SHUTDOWN),
     Row::new("shutdown-on-sigterm", Kind::Words(SIGNALS), "default", "How SIGTERM shuts down.")
@@ -133,7 +132,7 @@ pub(super) static ROWS: &[Row] = &[
         "ignore",
         "What a failed replicated command does.",
     )
-    .harmless(super::NO_REPLICATION),
+    .harmless("it is logged and counted, and the stream goes on"),
     Row::new(
         "watchdog-period",
         Kind::Integer(0, INT),

@@ -156,7 +156,7 @@ pub(super) static ROWS: &[Row] = &[
         .later("recording is not implemented"),
     Row::new("close-on-replica-write", Kind::Bool, "yes", "Closes a replica that sends writes.")
         .hidden()
-        .harmless(super::NO_REPLICATION),
+        .harmless("what a replica sends besides acknowledgements is passed over"),
     Row::new(
         "prefetch-batch-max-size",
         Kind::Integer(0, 128),

@@ -1,0 +1,536 @@
+//! The primary's side of a link: a connection that asked to follow leaves its worker for two threads of its own. One
+//! sends what it lacks (a snapshot, or nothing) and then the journal as it grows, the other hears its
+//! acknowledgements. They know no command but REPLCONF.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use larder_base::time::Millis;
+use larder_cluster::replication::{
+    Decision, Follower, Offset, Position, ReplicationId, Stage, SyncRequest,
+};
+use larder_net::{ReadOutcome, Until, WriteOutcome};
+use larder_persist::rdb::{self, Version};
+use larder_protocol::request::{RequestLimits, RequestParser, Step};
+
+use super::lag::Lag;
+use super::replicas::Replica;
+use super::{LinkState, keep_history};
+use crate::client::Client;
+use crate::durability::cut::{Cut, cut};
+use crate::durability::journal::{OutOfReach, Reader};
+use crate::durability::rdb_file;
+use crate::durability::save::SaveError;
+use crate::log::{notice, warning};
+use crate::shared::{Server, now};
+
+/// How long a thread sleeps before it looks around.
+const LOOK: Duration = Duration::from_millis(100);
+/// Bytes taken from the journal at a time.
+const PORTION: usize = 1 << 20;
+
+/// Why a link ended.
+#[derive(Debug, thiserror::Error)]
+enum End {
+    #[error("the connection was closed")]
+    Gone,
+    #[error("it was silent for too long (repl-timeout)")]
+    Silent,
+    #[error("it is too far behind (client-output-buffer-limit replica)")]
+    Behind,
+    #[error("the history began anew")]
+    OutOfReach,
+    #[error("this server has lost its own primary")]
+    NoPrimary,
+    #[error("the snapshot failed: {0}")]
+    Snapshot(String),
+    #[error("it has the snapshot that it wanted")]
+    Done,
+    #[error("the server ends")]
+    Stopping,
+}
+
+impl From<OutOfReach> for End {
+    fn from(_: OutOfReach) -> End {
+        End::OutOfReach
+    }
+}
+
+/// Takes a connection over that asked to follow; it has left its worker.
+pub fn take_over(server: &Arc<Server>, mut client: Client, request: SyncRequest) {
+    let mut follower = client.follower.take().map_or_else(|| Follower::new(now()), |told| *told);
+    follower.stage = Stage::Waiting;
+    client.replica = true;
+    let input = std::mem::take(&mut client.input);
+    let before = std::mem::take(&mut client.out).split_off(client.sent);
+    if server.config().repl_disable_tcp_nodelay {
+        client.stream.set_nodelay(false);
+    }
+    let replica = Arc::new(Replica::new(client, follower));
+    server.replication.replicas.add(Arc::clone(&replica));
+    let hearing = {
+        let (server, replica) = (Arc::clone(server), Arc::clone(&replica));
+        let thread = std::thread::Builder::new().name("replica-in".to_owned());
+        thread.spawn(move || listen(&server, &replica, input))
+    };
+    let feeding = {
+        let (server, replica) = (Arc::clone(server), Arc::clone(&replica));
+        let thread = std::thread::Builder::new().name("replica-out".to_owned());
+        thread.spawn(move || {
+            let end = Feed::new(&server, &replica).run(&request, &before);
+            let peer = replica.client.stream.peer().to_string();
+            notice(&format!("Connection with replica {peer} ends: {end}"));
+            leave(&server, &replica);
+        })
+    };
+    if let (Err(error), _) | (_, Err(error)) = (hearing, feeding) {
+        warning(&format!("No thread for a replica: {error}"));
+        leave(server, &replica);
+    }
+}
+
+fn leave(server: &Server, replica: &Arc<Replica>) {
+    replica.close();
+    server.replication.replicas.remove(replica);
+    server.connections.fetch_sub(1, Ordering::AcqRel);
+    server.replication.refresh(&server.config());
+}
+
+/// The thread that sends.
+struct Feed<'s> {
+    server: &'s Server,
+    replica: &'s Replica,
+    lag: Lag,
+    /// When something could be sent last.
+    moved: Instant,
+}
+
+impl<'s> Feed<'s> {
+    fn new(server: &'s Server, replica: &'s Replica) -> Feed<'s> {
+        Feed { server, replica, lag: Lag::default(), moved: Instant::now() }
+    }
+
+    fn run(&mut self, request: &SyncRequest, before: &[u8]) -> End {
+        match self.serve(request, before) {
+            Ok(never) => match never {},
+            Err(end) => end,
+        }
+    }
+
+    fn serve(
+        &mut self,
+        request: &SyncRequest,
+        before: &[u8],
+    ) -> Result<std::convert::Infallible, End> {
+        self.send(before, None)?;
+        let reader = match self.continued(request)? {
+            Some(reader) => reader,
+            None => self.full_sync(request)?,
+        };
+        let mut follower = self.replica.follower.lock();
+        follower.stage = Stage::Online;
+        // It counts as near from now on.
+        follower.acked_at = now();
+        drop(follower);
+        self.server.replication.refresh(&self.server.config());
+        self.stream(&reader)
+    }
+
+    /// A reader from where the replica stands, if it can go on from there.
+    fn continued(&mut self, request: &SyncRequest) -> Result<Option<Reader>, End> {
+        let server = self.server;
+        let follower = self.replica.follower.lock().clone();
+        let joined = server.exclusively(|_| {
+            let lineage = server.replication.state().lineage;
+            let journal = &server.journal;
+            if !journal.is_active() || !self.may_follow() {
+                return None;
+            }
+            match follower.decide(request, &lineage, journal.first(), journal.end()) {
+                Decision::Continue { from, line } => Some((journal.join(from).ok()?, from, line)),
+                Decision::Full => None,
+            }
+        });
+        let counts = &server.replication.counts;
+        let Some((reader, from, line)) = joined else {
+            if request.position.is_some() {
+                counts.refused.fetch_add(1, Ordering::Relaxed);
+            }
+            return Ok(None);
+        };
+        counts.partial.fetch_add(1, Ordering::Relaxed);
+        let peer = self.replica.client.stream.peer();
+        notice(&format!("Partial resynchronization of {peer} from offset {from}"));
+        self.replica.note_sent(from);
+        self.send(line.as_bytes(), None)?;
+        Ok(Some(reader))
+    }
+
+    /// Whether this server has what others may follow.
+    fn may_follow(&self) -> bool {
+        let state = self.server.replication.state();
+        state.synced && (state.primary.is_none() || state.link == LinkState::Connected)
+    }
+
+    /// Sends all data as of a moment; returns a reader of what happens since.
+    fn full_sync(&mut self, request: &SyncRequest) -> Result<Reader, End> {
+        let server = self.server;
+        server.replication.counts.full.fetch_add(1, Ordering::Relaxed);
+        let (taken, id) = self.take_cut()?;
+        let Cut { mut snapshot, offset, database, reader } = taken;
+        let result = match reader {
+            Some(reader) => {
+                let position = Position { id, offset };
+                let database = database.map_or(0, |db| db.0).to_string();
+                self.replica.note_sent(offset);
+                let sent = self.send_snapshot(request, position, &database, &mut snapshot, &reader);
+                sent.map(|()| reader)
+            }
+            None => Err(End::OutOfReach),
+        };
+        rdb_file::finish(server, snapshot);
+        result
+    }
+
+    /// A cut, as soon as there is room for one more.
+    fn take_cut(&mut self) -> Result<(Cut, ReplicationId), End> {
+        let server = self.server;
+        let mut told = Instant::now();
+        loop {
+            let taken = server.exclusively(|_| {
+                if !self.may_follow() {
+                    return Err(End::NoPrimary);
+                }
+                keep_history(server);
+                let id = server.replication.state().lineage.id;
+                Ok(cut(server).ok().map(|taken| (taken, id)))
+            })?;
+            if let Some(taken) = taken {
+                return Ok(taken);
+            }
+            std::thread::sleep(LOOK);
+            if told.elapsed() > Duration::from_secs(1) {
+                told = Instant::now();
+                self.send(b"\n", None)?;
+            }
+            self.judge(None)?;
+        }
+    }
+
+    fn send_snapshot(
+        &mut self,
+        request: &SyncRequest,
+        position: Position,
+        database: &str,
+        snapshot: &mut larder_store::snapshot::Snapshot,
+        reader: &Reader,
+    ) -> Result<(), End> {
+        let (server, config) = (self.server, self.server.config());
+        let follower = {
+            let mut follower = self.replica.follower.lock();
+            follower.stage = Stage::Sending;
+            follower.clone()
+        };
+        let peer = self.replica.client.stream.peer();
+        notice(&format!("Full resynchronization of {peer} from offset {}", position.offset));
+        self.send(Follower::full_sync_line(request, position).as_bytes(), Some(reader))?;
+        let offset = position.offset.to_string();
+        let notes = [
+            ("repl-stream-db", database),
+            ("repl-id", position.id.as_str()),
+            ("repl-offset", &*offset),
+        ];
+        let options = rdb::Options {
+            version: version_for(server, &follower),
+            compress: config.rdbcompression,
+            checksum: config.rdbchecksum,
+        };
+        let diskless = follower.capabilities.eof && config.repl_diskless_sync;
+        if diskless {
+            let mark = mark();
+            self.send(&[b"$EOF:", &mark[..], b"\r\n"].concat(), Some(reader))?;
+            let mut wire = Wire { feed: self, reader, end: None };
+            let written =
+                rdb_file::write(server, snapshot, options, &notes, &mut wire, |_, _| Ok(()));
+            let end = wire.end.take();
+            written.map_err(|error| end.unwrap_or_else(|| failed(server, &error)))?;
+            self.send(&mark, Some(reader))?;
+        } else {
+            self.send_file(snapshot, options, &notes, reader)?;
+        }
+        notice(&format!("Synchronization with replica {peer} succeeded"));
+        if follower.snapshot_only {
+            return Err(End::Done);
+        }
+        if diskless && !request.old {
+            self.wait_until_loaded(reader)?;
+        }
+        Ok(())
+    }
+
+    /// For those who must know the length before: into a file first.
+    fn send_file(
+        &mut self,
+        snapshot: &mut larder_store::snapshot::Snapshot,
+        options: rdb::Options,
+        notes: &[(&str, &str)],
+        reader: &Reader,
+    ) -> Result<(), End> {
+        let server = self.server;
+        let path = Temporary(PathBuf::from(format!(
+            "temp-replica-{}-{}.rdb",
+            std::process::id(),
+            self.replica.client.id
+        )));
+        let io_failed = |error: io::Error| End::Snapshot(error.to_string());
+        let mut file = File::create(&path.0).map_err(io_failed)?;
+        let mut stopped = None;
+        let mut told = Instant::now();
+        rdb_file::write(server, snapshot, options, notes, &mut file, |_, _| {
+            if told.elapsed() > LOOK {
+                told = Instant::now();
+                if let Err(end) = self.judge(Some(reader)) {
+                    stopped = Some(end);
+                    return Err(io::Error::other("the replica is gone"));
+                }
+            }
+            Ok(())
+        })
+        .map_err(|error| stopped.take().unwrap_or_else(|| failed(server, &error)))?;
+        drop(file);
+        let mut file = File::open(&path.0).map_err(io_failed)?;
+        let length = file.metadata().map_err(io_failed)?.len();
+        self.send(format!("${length}\r\n").as_bytes(), Some(reader))?;
+        let mut buffer = vec![0; 1 << 18];
+        let mut left = length;
+        while left > 0 {
+            let count = file.read(&mut buffer).map_err(io_failed)?;
+            if count == 0 {
+                return Err(End::Snapshot("the file ended early".to_owned()));
+            }
+            self.send(buffer.get(..count).unwrap_or(&[]), Some(reader))?;
+            left = left.saturating_sub(count as u64);
+        }
+        Ok(())
+    }
+
+    /// One that reads a snapshot of unknown length wants nothing behind it before it says that it has it.
+    fn wait_until_loaded(&mut self, reader: &Reader) -> Result<(), End> {
+        while !self.replica.acknowledged.load(Ordering::Acquire) {
+            std::thread::sleep(Duration::from_millis(2));
+            // Its signs of life are all that moves.
+            self.moved = Instant::now();
+            self.judge(Some(reader))?;
+        }
+        Ok(())
+    }
+
+    /// The journal as it grows, for as long as the link lives.
+    fn stream(&mut self, reader: &Reader) -> Result<std::convert::Infallible, End> {
+        let journal = &self.server.journal;
+        let mut looked = Instant::now();
+        loop {
+            let parts = reader.read(journal, PORTION)?;
+            if parts.is_empty() {
+                if self.server.stopping.load(Ordering::Acquire) {
+                    return Err(End::Stopping);
+                }
+                reader.wait(journal, LOOK);
+                self.moved = Instant::now();
+            }
+            for part in &parts {
+                self.send(part.bytes(), Some(reader))?;
+                reader.advance(part.end());
+                self.replica.note_sent(part.end());
+            }
+            if looked.elapsed() > LOOK {
+                looked = Instant::now();
+                self.judge(Some(reader))?;
+            }
+        }
+    }
+
+    fn send(&mut self, bytes: &[u8], reader: Option<&Reader>) -> Result<(), End> {
+        let stream = &self.replica.client.stream;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            if self.replica.is_gone() {
+                return Err(End::Gone);
+            }
+            match stream.write(rest) {
+                WriteOutcome::Bytes(0) => {
+                    stream.wait(Until::Writable, LOOK);
+                    self.judge(reader)?;
+                }
+                WriteOutcome::Bytes(count) => {
+                    rest = rest.get(count..).unwrap_or(&[]);
+                    self.moved = Instant::now();
+                    self.server.replication.counts.sent.fetch_add(count as u64, Ordering::Relaxed);
+                }
+                WriteOutcome::Failed(_) => return Err(End::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the link may go on.
+    fn judge(&mut self, reader: Option<&Reader>) -> Result<(), End> {
+        if self.replica.is_gone() {
+            return Err(End::Gone);
+        }
+        let (config, moment) = (self.server.config(), now());
+        if let Some(reader) = reader {
+            let behind = self.server.journal.end().since(reader.position());
+            if self.lag.is_too_long(&config, behind, moment) {
+                return Err(End::Behind);
+            }
+        }
+        let most = i64::from(config.repl_timeout) * 1000;
+        let (stage, old) = {
+            let follower = self.replica.follower.lock();
+            (follower.stage, !follower.capabilities.psync2 && follower.acked == Offset(0))
+        };
+        let heard = self.replica.heard();
+        let silent = stage == Stage::Online && !old && moment.since(heard) > most;
+        let stuck = i64::try_from(self.moved.elapsed().as_millis()).unwrap_or(i64::MAX) > most;
+        let lost = stage == Stage::Sending && stuck && moment.since(heard) > most;
+        if silent || lost {
+            return Err(End::Silent);
+        }
+        Ok(())
+    }
+}
+
+/// A snapshot on its way into the socket.
+struct Wire<'f, 's> {
+    feed: &'f mut Feed<'s>,
+    reader: &'f Reader,
+    end: Option<End>,
+}
+
+impl Write for Wire<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.feed.send(bytes, Some(self.reader)).map_err(|end| {
+            self.end = Some(end);
+            io::Error::other("the replica is gone")
+        })?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A file that goes when it is no longer needed.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        // It may never have been made.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn failed(server: &Server, error: &SaveError) -> End {
+    server.saves.note_failure(error);
+    End::Snapshot(error.to_string())
+}
+
+/// The version that a replica can read.
+fn version_for(server: &Server, follower: &Follower) -> Version {
+    match follower.version {
+        _ if follower.own_kind => Version::Redis(12),
+        0x0009_0000.. => Version::Valkey(80),
+        0x0008_0000.. => Version::Redis(11),
+        // A Redis does not say which it is: what 7.0 reads, if that can hold the data.
+        _ => server.saves.version(),
+    }
+}
+
+/// What ends a snapshot of unknown length.
+fn mark() -> [u8; 40] {
+    let mut mark = [b'0'; 40];
+    mark.copy_from_slice(
+        super::fresh_id().as_str().as_bytes().first_chunk().unwrap_or(&[b'0'; 40]),
+    );
+    mark
+}
+
+/// The thread that hears: acknowledgements, and nothing else.
+fn listen(server: &Server, replica: &Replica, input: Vec<u8>) {
+    /// More than any acknowledgement.
+    const INPUT_MAX: usize = 64 * 1024;
+    let mut input = input;
+    let mut parser = RequestParser::default();
+    let mut buffer = vec![0; 16 * 1024];
+    while !replica.is_gone() {
+        if hear(server, replica, &mut parser, &mut input).is_err() || input.len() > INPUT_MAX {
+            break;
+        }
+        match replica.client.stream.read(&mut buffer) {
+            ReadOutcome::Bytes(count) => {
+                replica.note_heard(now());
+                input.extend_from_slice(buffer.get(..count).unwrap_or(&[]));
+            }
+            ReadOutcome::WouldBlock => replica.client.stream.wait(Until::Readable, LOOK),
+            ReadOutcome::Closed | ReadOutcome::Failed(_) => break,
+        }
+    }
+    replica.close();
+    server.journal.ring();
+}
+
+fn hear(
+    server: &Server,
+    replica: &Replica,
+    parser: &mut RequestParser,
+    input: &mut Vec<u8>,
+) -> Result<(), larder_protocol::request::ProtocolError> {
+    let limits = RequestLimits::default();
+    let (mut ranges, mut used, mut news) = (Vec::new(), 0, false);
+    loop {
+        let text = input.get(used..).unwrap_or(&[]);
+        let consumed = match parser.next(text, &limits, &mut ranges)? {
+            Step::Request { consumed } => {
+                let words: Vec<&[u8]> = ranges.iter().map(|range| range.of(text)).collect();
+                news |= take(server, replica, &words, now());
+                consumed
+            }
+            // An empty line is a sign of life.
+            Step::Inline { consumed } => consumed,
+            Step::Incomplete { .. } => break,
+        };
+        used += consumed;
+    }
+    input.drain(..used);
+    if news {
+        server.replication.waits.check(server);
+    }
+    Ok(())
+}
+
+/// Takes what a replica tells; true if it is an acknowledgement.
+fn take(server: &Server, replica: &Replica, words: &[&[u8]], now: Millis) -> bool {
+    let Some((name, rest)) = words.split_first() else { return false };
+    if !name.eq_ignore_ascii_case(b"REPLCONF") {
+        return false;
+    }
+    let mut follower = replica.follower.lock();
+    if follower.replconf(now, rest).is_err() {
+        return false;
+    }
+    // Nobody has what there is not yet.
+    let end = server.journal.end();
+    follower.acked = follower.acked.min(end);
+    follower.durable = follower.durable.map(|durable| durable.min(end));
+    let acknowledges = rest.first().is_some_and(|word| word.eq_ignore_ascii_case(b"ACK"));
+    drop(follower);
+    if acknowledges {
+        replica.acknowledged.store(true, Ordering::Release);
+    }
+    acknowledges
+}
