@@ -235,7 +235,7 @@ impl Server {
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {
             let ok = matches!(outcome, Ok(Outcome::Done));
-            record::record(&self.journal, &mut context, entry.command, args, before, ok);
+            record::record(self.books(), &mut context, entry.command, args, before, ok);
         }
         dispatch::tally(stats, &context.keys);
         match outcome {

@@ -391,7 +391,7 @@ impl Turn<'_> {
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {
             let ok = matches!(outcome, Ok(Outcome::Done));
-            record::record(&server.journal, &mut context, entry.command, args, before, ok);
+            record::record(server.books(), &mut context, entry.command, args, before, ok);
         }
         let result = match outcome {
             Ok(Outcome::Done) => Ok(()),
@@ -468,7 +468,7 @@ pub fn settle(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Rea
 /// Hands on what a view has to report so far, and keeps its slots.
 pub fn report(server: &Server, view: &mut View<'_>, by: u64, ready: &mut Vec<Ready>) {
     if !view.gone.is_empty() || !view.gone_members.is_empty() {
-        record::record_gone(&server.journal, view);
+        record::record_gone(server.books(), view);
     }
     if !view.changes.is_empty() {
         let events = EventFlags(server.events.load(Ordering::Relaxed));

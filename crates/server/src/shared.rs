@@ -24,7 +24,9 @@ use crate::background::Background;
 use crate::blocking::{Blocked, Waiter};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::durability::changed::Changed;
 use crate::durability::journal::{Journal, Mode};
+use crate::durability::record::Books;
 use crate::durability::save::Saves;
 use crate::events::EventFlags;
 use crate::eviction::{Evictions, eviction_of};
@@ -110,6 +112,8 @@ pub struct Server {
     pub journal: Journal,
     /// Who is followed, and who follows.
     pub replication: Replication,
+    /// Which keys changed, further back than the journal reaches.
+    pub changed: Changed,
     /// The most memory used when somebody looked.
     pub memory_peak: AtomicUsize,
     /// Memory used when the server had just started.
@@ -210,6 +214,7 @@ impl Server {
             evictions: Evictions::default(),
             journal: Journal::default(),
             replication: Replication::default(),
+            changed: Changed::default(),
             settings: Versions::new(settings),
             registry: Registry::new(&config.renamed_commands),
             workers,
@@ -335,6 +340,12 @@ impl Server {
         }
     }
 
+    /// Where effects are recorded.
+    #[inline]
+    pub fn books(&self) -> Books<'_> {
+        Books { journal: &self.journal, changed: &self.changed }
+    }
+
     /// Says who writes the journal, and from which offset on (`None`: it goes on): the keyspace tells what goes of itself
     /// only where this server decides it, and leaves what is due to the primary that it follows. Only in the
     /// exclusive section.
@@ -343,6 +354,9 @@ impl Server {
             self.replication.begin_history();
         }
         self.journal.set_mode(mode, from);
+        if mode != Mode::Own || from.is_some() {
+            self.changed.start(0, self.journal.end());
+        }
         self.keyspace.set_journaled(mode == Mode::Own);
         self.keyspace.set_passive(mode == Mode::Follows);
     }

@@ -284,7 +284,7 @@ fn run_queue(
     };
     context.reply.array(multi.queue.len());
     let mut books = Vec::with_capacity(multi.queue.len());
-    let mut unit = Unit::default();
+    let mut unit = Unit::of(server.books());
     for owned in &multi.queue {
         let (begun, start) = (Ticks::now(), context.reply.len());
         let ready = &mut *session.turn.ready;
@@ -292,7 +292,7 @@ fn run_queue(
         let nanos = Ticks::now().nanos_since(begun);
         books.push(Done { nanos, failed, reply: start..context.reply.len() });
     }
-    unit.record(&server.journal, db);
+    unit.record(server.books(), db);
     dispatch::tally(session.turn.stats, &context.keys);
     dispatch::settle(server, &mut context.keys, id, session.turn.ready);
     books
@@ -389,11 +389,11 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     may_block: false,
                     retry: false,
                 };
-                let mut unit = Unit::default();
+                let mut unit = Unit::of(server.books());
                 let ready = &mut *session.turn.ready;
                 let tracker = tracker.as_ref();
                 failed = run_queued(server, &mut context, tracker, owned, &mut unit, ready);
-                whole.add(unit, context.keys.db(), &server.journal);
+                whole.add(unit, context.keys.db(), server.books());
                 dispatch::tally(session.turn.stats, &context.keys);
                 dispatch::settle(server, &mut context.keys, id, session.turn.ready);
             }

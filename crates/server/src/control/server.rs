@@ -147,7 +147,7 @@ fn flush(session: &mut Session<'_, '_, '_>, args: Args<'_>, all: bool) -> Result
         session.turn.stats.dirty += databases::flush(server, db, session.turn.now, at_once);
     }
     databases::tell_flushed(server);
-    record::record_request(&server.journal, session.client.db, args);
+    record::record_request(server.books(), session.client.db, args);
     session.reply().ok();
     Ok(())
 }
@@ -166,7 +166,7 @@ fn swapdb(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
     let (a, b) = (index(a)?, index(b)?);
     databases::swap(server, a, b, session.turn.now, session.turn.ready);
     session.turn.stats.dirty += 1;
-    record::record_request(&server.journal, session.client.db, args);
+    record::record_request(server.books(), session.client.db, args);
     session.reply().ok();
     Ok(())
 }

@@ -129,3 +129,37 @@ fn what_has_no_place_in_a_stream_is_refused() {
         ]
     );
 }
+
+#[test]
+fn changed_keys_alone_bring_a_copy_up_to_date() {
+    use crate::durability::changed::Tag;
+    use crate::durability::rdb_file;
+    use larder_persist::rdb::{Options, Version};
+
+    let (ours, copy) = (server(), server());
+    let many: Vec<String> = (0..2000).map(|n| format!("SET key:{n} {n}")).collect();
+    let mut lines: Vec<&str> = many.iter().map(String::as_str).collect();
+    lines.extend(["SADD s a b c", "SELECT 3", "SET key:5 other"]);
+    for server in [&ours, &copy] {
+        let (results, _) = play(server, &lines);
+        assert!(results.iter().all(Result::is_ok));
+    }
+    let later = ["SET key:7 new", "DEL key:8", "SADD s d", "SET fresh 1", "SELECT 3", "DEL key:5"];
+    play(&ours, &later);
+    let tags = ["key:7", "key:8", "s", "fresh", "key:5"].map(|key| Tag::of(key.as_bytes()));
+    let tags = tags.into_iter().collect();
+    let mut snapshot = ours.exclusively(|_| ours.keyspace.begin_snapshot()).expect("a lane");
+    let options = Options { version: Version::DEFAULT, compress: false, checksum: true };
+    let mut wire = Vec::new();
+    rdb_file::write_changes(&ours, &mut snapshot, &tags, options, &[("a", "b")], &mut wire)
+        .expect("written");
+    assert!(wire.len() < 400, "{} bytes for five of two thousand keys", wire.len());
+    let loaded = rdb_file::load_changes(&copy, wire.as_slice()).expect("loaded");
+    assert_eq!((loaded.keys, loaded.note("a")), (4, Some(&b"b"[..])));
+    for key in (0..2000).map(|n| format!("key:{n}")).chain(["fresh".to_owned()]) {
+        assert_eq!(text(&ours, 0, &key), text(&copy, 0, &key), "{key}");
+    }
+    assert_eq!(text(&copy, 3, "key:5"), None);
+    let mut view = copy.keyspace.view_all(&copy.settings, DbIndex(0), now());
+    assert_eq!(view.read::<larder_store::Set>(b"s").expect("a set").expect("there").len(), 4);
+}

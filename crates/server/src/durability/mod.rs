@@ -2,6 +2,7 @@
 //! and no layout of values.
 
 pub mod apply;
+pub mod changed;
 pub mod cut;
 pub mod files;
 pub mod journal;

@@ -1,6 +1,7 @@
 //! The keyspace in RDB form: a snapshot written to whatever takes bytes, and the keyspace filled from whatever gives
 //! them. It knows neither files nor links: who saves, rewrites a log or copies to a replica owns those.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
@@ -12,6 +13,7 @@ use larder_store::snapshot::{self, Snapshot};
 use larder_store::{DbIndex, Dues};
 use parking_lot::Mutex;
 
+use super::changed::Tag;
 use super::save::SaveError;
 use crate::log::{notice, warning};
 use crate::shared::{Server, now};
@@ -22,6 +24,10 @@ const STEP: usize = 256;
 const BREATH: Duration = Duration::from_micros(50);
 /// Bytes gathered before they go to their place.
 const STAGED: usize = 1 << 20;
+/// The note that names changed keys.
+const CHANGED: &[u8] = b"larder-changed";
+/// Tags in one such note.
+const TAGS_TOGETHER: usize = 4096;
 /// Keys that are put into the keyspace in one go.
 const BATCH: usize = 128;
 /// More threads than this wait for the one that reads.
@@ -65,6 +71,34 @@ pub fn write(
     options: Options,
     notes: &[(&str, &str)],
     sink: &mut dyn Write,
+    progress: impl FnMut(usize, usize) -> io::Result<()>,
+) -> Result<(), SaveError> {
+    write_keys(server, snapshot, None, options, notes, sink, progress)
+}
+
+/// As [`write`], of some keys only, which are named first, whether they are still there or not: whoever has the
+/// others takes this over by [`load_changes`]. Only servers of our kind understand it.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_changes(
+    server: &Server,
+    snapshot: &mut Snapshot,
+    only: &HashSet<Tag>,
+    options: Options,
+    notes: &[(&str, &str)],
+    sink: &mut dyn Write,
+) -> Result<(), SaveError> {
+    write_keys(server, snapshot, Some(only), options, notes, sink, |_, _| Ok(()))
+}
+
+fn write_keys(
+    server: &Server,
+    snapshot: &mut Snapshot,
+    only: Option<&HashSet<Tag>>,
+    options: Options,
+    notes: &[(&str, &str)],
+    sink: &mut dyn Write,
     mut progress: impl FnMut(usize, usize) -> io::Result<()>,
 ) -> Result<(), SaveError> {
     let staging = Staging::default();
@@ -80,10 +114,28 @@ pub fn write(
     for (name, text) in usual.iter().chain(notes) {
         writer.aux(name.as_bytes(), text.as_bytes())?;
     }
+    let mut tags: Vec<u64> = only.into_iter().flatten().map(|tag| tag.0).collect();
+    // By slot, as they will be looked for.
+    tags.sort_unstable();
+    for part in tags.chunks(TAGS_TOGETHER) {
+        let bytes: Vec<u8> = part.iter().flat_map(|tag| tag.to_le_bytes()).collect();
+        writer.aux(CHANGED, &bytes)?;
+    }
     let (mut selected, mut failed) = (None, None);
+    let mut wanted = true;
     loop {
         let more = snapshot.step(&server.keyspace, STEP, &mut |item| {
-            if failed.is_none()
+            if let Some(only) = only {
+                match &item {
+                    snapshot::Item::Record(_, record) => {
+                        wanted = only.contains(&Tag::of(record.key()));
+                    }
+                    snapshot::Item::Begin(head) => wanted = only.contains(&Tag::of(head.key)),
+                    snapshot::Item::Member(..) | snapshot::Item::End => {}
+                }
+            }
+            if wanted
+                && failed.is_none()
                 && let Err(error) = put(&mut writer, &mut selected, item)
             {
                 failed = Some(error);
@@ -178,10 +230,28 @@ impl Loaded {
 /// # Errors
 /// Why the data is refused, and at which byte. What came before is in the keyspace then.
 pub fn load(server: &Server, source: impl BufRead, due: Due) -> Result<Loaded, String> {
+    load_keys(server, source, due, false)
+}
+
+/// Takes over what [`write_changes`] wrote: the keys that it names go, and those that it holds come in their place.
+/// Whoever reads meanwhile may miss some.
+///
+/// # Errors
+/// As [`load`]: the data is neither the old nor the new then.
+pub fn load_changes(server: &Server, source: impl BufRead) -> Result<Loaded, String> {
+    load_keys(server, source, Due::Keep, true)
+}
+
+fn load_keys(
+    server: &Server,
+    source: impl BufRead,
+    due: Due,
+    changes: bool,
+) -> Result<Loaded, String> {
     let helpers = server.workers.len().clamp(1, HELPERS_MAX + 1) - 1;
     let failed: Mutex<Option<String>> = Mutex::new(None);
     let result = if helpers == 0 {
-        read(server, source, due, &mut |batch| put_all(server, batch, &failed))
+        read(server, source, due, changes, &mut |batch| put_all(server, batch, &failed))
     } else {
         let (queue, batches) = sync_channel::<Vec<Entry>>(2 * helpers);
         let batches = Mutex::new(batches);
@@ -195,7 +265,7 @@ pub fn load(server: &Server, source: impl BufRead, due: Due) -> Result<Loaded, S
                     }
                 });
             }
-            let result = read(server, source, due, &mut |batch| {
+            let result = read(server, source, due, changes, &mut |batch| {
                 // It fails only if all of them have panicked, and then the scope does.
                 drop(queue.send(std::mem::replace(batch, Vec::with_capacity(BATCH))));
             });
@@ -215,6 +285,7 @@ fn read(
     server: &Server,
     source: impl BufRead,
     due: Due,
+    changes: bool,
     hand_on: &mut dyn FnMut(&mut Vec<Entry>),
 ) -> Result<Loaded, String> {
     let refuse = |error: rdb::Error| error.to_string();
@@ -226,6 +297,10 @@ fn read(
             Item::Entry(entry) => entry,
             Item::Function(_) => {
                 warning("The data has functions; there is no scripting yet: they are passed over");
+                continue;
+            }
+            Item::Aux(name, value) if changes && name == CHANGED => {
+                remove_keys(server, &value);
                 continue;
             }
             Item::Aux(name, value) => {
@@ -261,6 +336,24 @@ fn read(
     hand_on(&mut batch);
     loaded.bytes = reader.offset();
     Ok(loaded)
+}
+
+/// Removes the keys that a note names, in all databases.
+fn remove_keys(server: &Server, note: &[u8]) {
+    let (words, _) = note.as_chunks::<8>();
+    let tags: Vec<Tag> = words.iter().map(|word| Tag(u64::from_le_bytes(*word))).collect();
+    for of_slot in tags.chunk_by(|a, b| a.slot() == b.slot()) {
+        let Some(slot) = of_slot.first().map(|tag| tag.slot()) else { continue };
+        let gone: HashSet<Tag> = of_slot.iter().copied().collect();
+        let dbs = (0..server.keyspace.databases()).filter_map(|db| u8::try_from(db).ok());
+        for db in dbs.map(DbIndex).filter(|db| !server.keyspace.is_empty(*db)) {
+            let keyspace = &server.keyspace;
+            let mut view = keyspace.view_slots(&server.settings, db, &[slot], now());
+            view.remove_where(slot, |key| gone.contains(&Tag::of(key)));
+            view.release();
+            server.background.free(std::mem::take(&mut view.trash));
+        }
+    }
 }
 
 /// Puts a batch into the keyspace; the memory of those a few places ahead is fetched meanwhile.

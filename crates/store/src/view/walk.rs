@@ -5,7 +5,7 @@ use larder_base::rng::Rng;
 use larder_base::slot::Slot;
 use larder_base::time::Millis;
 
-use super::{View, is_due};
+use super::{Dues, View, is_due};
 use crate::record::RecordRef;
 
 impl View<'_> {
@@ -90,6 +90,21 @@ impl View<'_> {
         let data = self.guards.iter().find(|(_, number, _)| *number == slot);
         let records = data.into_iter().flat_map(|(_, _, data)| data.table.iter().take(4 * max));
         records.filter_map(|record| record.deadline()).take(max).collect()
+    }
+
+    /// Removes the keys of a locked slot that are unwanted, alive or due; reports nothing. Returns how many.
+    pub fn remove_where(&mut self, slot: u16, unwanted: impl Fn(&[u8]) -> bool) -> usize {
+        let data = self.guard(slot).and_then(|index| self.guards.get(index));
+        let records = data.into_iter().flat_map(|(_, _, data)| data.table.iter());
+        let keys: Vec<Vec<u8>> = records
+            .map(|record| record.key())
+            .filter(|key| unwanted(key))
+            .map(<[u8]>::to_vec)
+            .collect();
+        let dues = std::mem::replace(&mut self.dues, Dues::Keep);
+        let removed = keys.iter().filter(|key| self.remove(key)).count();
+        self.dues = dues;
+        removed
     }
 
     /// A random live key of the selected database.
