@@ -42,6 +42,9 @@ pub enum Output {
     /// A full resynchronisation begins: a snapshot as of this position follows. `None`: an old primary
     /// (SYNC) that names none.
     FullSync(Option<Position>),
+    /// A primary of our kind sends what changed since the position that was asked for: a snapshot of those keys
+    /// alone follows, as of this position.
+    Changes(Position),
     /// The next bytes of the snapshot.
     Snapshot(Vec<u8>),
     /// The snapshot is complete: load it, then call [`Link::loaded`].
@@ -402,6 +405,16 @@ impl Link {
                 };
                 (self.offset, self.applied) = (offset, offset);
                 self.outputs.push_back(Output::FullSync(Some(Position { id, offset })));
+                self.asked.push_back(Asked::Announcement);
+            }
+            b"+CHANGES" if self.config.position.is_some() => {
+                let id = words.next().and_then(ReplicationId::parse);
+                let offset = words.next().and_then(number::parse_u64).map(Offset);
+                let (Some(id), Some(offset)) = (id, offset) else {
+                    return Err(LinkError::Protocol(text()));
+                };
+                (self.offset, self.applied) = (offset, offset);
+                self.outputs.push_back(Output::Changes(Position { id, offset }));
                 self.asked.push_back(Asked::Announcement);
             }
             b"+CONTINUE" => {

@@ -27,6 +27,7 @@ struct Seen {
     sent: Vec<u8>,
     full: Vec<Option<Position>>,
     continued: Vec<ReplicationId>,
+    changes: Vec<Position>,
     snapshot: Vec<u8>,
     ended: usize,
     stream: Vec<u8>,
@@ -38,6 +39,7 @@ fn drain(link: &mut Link, seen: &mut Seen) {
             Output::Send(bytes) => seen.sent.extend(bytes),
             Output::FullSync(position) => seen.full.push(position),
             Output::Continue(id) => seen.continued.push(id),
+            Output::Changes(position) => seen.changes.push(position),
             Output::Snapshot(bytes) => seen.snapshot.extend(bytes),
             Output::SnapshotEnd => {
                 seen.ended += 1;
@@ -120,6 +122,21 @@ fn a_partial_sync_goes_on_under_the_name_that_the_primary_gives() {
     drain(&mut link, &mut seen);
     let sent = String::from_utf8_lossy(&seen.sent).into_owned();
     assert!(sent.contains("ACK\r\n$3\r\n102\r\n$4\r\nFACK\r\n$3\r\n100\r\n"), "{sent}");
+}
+
+#[test]
+fn changes_come_as_a_snapshot_of_some_keys() {
+    let mark = "e".repeat(40);
+    let answer = format!("+CHANGES {ID} 500\r\n$EOF:{mark}\r\nRDB{mark}more");
+    let script = format!("{}{answer}", greeting(true));
+    let (link, seen) = play(Some(99), script.as_bytes(), &[7]);
+    let seen = seen.expect("no error");
+    let id = ReplicationId::parse(ID.as_bytes()).expect("id");
+    assert_eq!(seen.changes, vec![Position { id, offset: Offset(500) }]);
+    assert_eq!((seen.snapshot.as_slice(), seen.stream.as_slice()), (&b"RDB"[..], &b"more"[..]));
+    assert_eq!(link.offset(), Offset(504));
+    let (_, refused) = play(None, script.as_bytes(), &[7]);
+    assert!(refused.is_err(), "whoever has nothing cannot be sent changes alone");
 }
 
 #[test]

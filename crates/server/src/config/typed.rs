@@ -192,6 +192,8 @@ config! {
     repl_ping_replica_period: u32 = "repl-ping-replica-period",
     /// Bytes kept for replicas that return.
     repl_backlog_size: usize = "repl-backlog-size",
+    /// Changes remembered by key for replicas of this kind; 0 = none.
+    repl_changed_keys: usize = "repl-changed-keys",
     /// Seconds that they are kept without any replica; 0 = for ever.
     repl_backlog_ttl: u64 = "repl-backlog-ttl",
     /// Replicas without which writes are refused; 0 = none is needed.

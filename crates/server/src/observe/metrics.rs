@@ -261,6 +261,9 @@ pub const STATS: &[Metric] = &[
     Metric::counter("sync_partial_ok", "Replicas that went on where they were.", |s| {
         replicated(&s.server.replication.counts.partial)
     }),
+    Metric::counter("sync_changes_ok", "Replicas that were sent the changed keys alone.", |s| {
+        replicated(&s.server.replication.counts.changes)
+    }),
     Metric::counter("sync_partial_err", "Replicas that could not.", |s| {
         replicated(&s.server.replication.counts.refused)
     }),

@@ -2,6 +2,8 @@
 //! sends what it lacks (a snapshot, or nothing) and then the journal as it grows, the other hears its
 //! acknowledgements. They know no command but REPLCONF.
 
+mod changes;
+
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::PathBuf;
@@ -129,7 +131,10 @@ impl<'s> Feed<'s> {
         self.send(before, None)?;
         let reader = match self.continued(request)? {
             Some(reader) => reader,
-            None => self.full_sync(request)?,
+            None => match self.changes(request)? {
+                Some(reader) => reader,
+                None => self.full_sync(request)?,
+            },
         };
         let mut follower = self.replica.follower.lock();
         follower.stage = Stage::Online;
@@ -157,9 +162,6 @@ impl<'s> Feed<'s> {
         });
         let counts = &server.replication.counts;
         let Some((reader, from, line)) = joined else {
-            if request.position.is_some() {
-                counts.refused.fetch_add(1, Ordering::Relaxed);
-            }
             return Ok(None);
         };
         counts.partial.fetch_add(1, Ordering::Relaxed);
@@ -180,6 +182,9 @@ impl<'s> Feed<'s> {
     fn full_sync(&mut self, request: &SyncRequest) -> Result<Reader, End> {
         let server = self.server;
         server.replication.counts.full.fetch_add(1, Ordering::Relaxed);
+        if request.position.is_some() {
+            server.replication.counts.refused.fetch_add(1, Ordering::Relaxed);
+        }
         let (taken, id) = self.take_cut()?;
         let Cut { mut snapshot, offset, database, reader } = taken;
         let result = match reader {
@@ -206,6 +211,7 @@ impl<'s> Feed<'s> {
                     return Err(End::NoPrimary);
                 }
                 keep_history(server);
+                self.note_changes();
                 let id = server.replication.state().lineage.id;
                 Ok(cut(server).ok().map(|taken| (taken, id)))
             })?;

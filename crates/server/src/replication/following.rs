@@ -242,6 +242,7 @@ impl<'s, 'a> Session<'s, 'a> {
         match output {
             Output::Send(bytes) => wire.send(&bytes, self.timeout()),
             Output::FullSync(position) => self.begin_copy(position),
+            Output::Changes(position) => self.begin_changes(position),
             Output::Snapshot(bytes) => self.copy(wire, bytes),
             Output::SnapshotEnd => self.end_copy(wire),
             Output::Continue(id) => {

@@ -97,6 +97,8 @@ pub struct Counts {
     pub full: AtomicU64,
     /// Replicas that went on where they were.
     pub partial: AtomicU64,
+    /// Replicas that were sent the changed keys alone.
+    pub changes: AtomicU64,
     /// Replicas that could not.
     pub refused: AtomicU64,
     /// Bytes received from the primary.
@@ -253,8 +255,8 @@ impl Replication {
 
     /// Forgets the counters.
     pub fn reset_counts(&self) {
-        let Counts { full, partial, refused, received, sent, failed } = &self.counts;
-        for count in [full, partial, refused, received, sent, failed] {
+        let Counts { full, partial, changes, refused, received, sent, failed } = &self.counts;
+        for count in [full, partial, changes, refused, received, sent, failed] {
             count.store(0, Ordering::Relaxed);
         }
     }

@@ -90,6 +90,13 @@ pub(super) static ROWS: &[Row] = &[
         "Bytes kept for replicas that return.",
     ),
     Row::new(
+        "repl-changed-keys",
+        Kind::Integer(0, 1 << 30),
+        "4194304",
+        "Changes remembered by key (8 bytes each) for replicas of this kind that were away for longer than the \
+         backlog lasts; 0 = none.",
+    ),
+    Row::new(
         "repl-backlog-ttl",
         Kind::Integer(0, i64::MAX),
         "3600",

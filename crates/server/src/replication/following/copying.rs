@@ -27,6 +27,8 @@ pub struct Copying {
     position: Option<Position>,
     /// Where it is kept meanwhile; `None`: it is loaded as it comes.
     file: Option<(File, PathBuf)>,
+    /// It holds only the keys that changed since our position: the others stay.
+    changes: bool,
 }
 
 impl Drop for Copying {
@@ -115,7 +117,20 @@ impl<'s> Session<'s, '_> {
             Some(_) => "Full resync from the primary",
             None => "Full resync from a primary that knows no history",
         });
-        self.copying = Some(Copying { position, file });
+        self.copying = Some(Copying { position, file, changes: false });
+        Ok(())
+    }
+
+    pub(super) fn begin_changes(&mut self, position: Position) -> Result<(), End> {
+        let path = PathBuf::from(format!("temp-primary-{}.rdb", std::process::id()));
+        let file = Some((File::create(&path)?, path));
+        {
+            let mut state = self.server.replication.state();
+            state.link = LinkState::Sync;
+            state.sync_bytes = [0; 2];
+        }
+        notice("The primary sends what changed");
+        self.copying = Some(Copying { position: Some(position), file, changes: true });
         Ok(())
     }
 
@@ -132,7 +147,7 @@ impl<'s> Session<'s, '_> {
             Some(Copying { file: None, .. }) => {
                 let Some(copying) = self.copying.take() else { return Ok(()) };
                 let server = self.server;
-                self.empty()?;
+                self.empty(false)?;
                 let mut incoming = Incoming {
                     session: self,
                     wire,
@@ -160,14 +175,17 @@ impl<'s> Session<'s, '_> {
         let server = self.server;
         verify(server, BufReader::with_capacity(1 << 20, File::open(path)?))
             .map_err(|reason| End::Stream(format!("the snapshot is refused: {reason}")))?;
-        self.empty()?;
+        self.empty(copying.changes)?;
         let source = BufReader::with_capacity(1 << 20, File::open(path)?);
-        let loaded = rdb_file::load(server, source, Due::Keep);
+        let loaded = match copying.changes {
+            true => rdb_file::load_changes(server, source),
+            false => rdb_file::load(server, source, Due::Keep),
+        };
         self.take_over(wire, &copying, loaded, None)
     }
 
-    /// The old data goes.
-    fn empty(&mut self) -> Result<(), End> {
+    /// The old data goes, or is about to be changed.
+    fn empty(&mut self, stays: bool) -> Result<(), End> {
         let server = self.server;
         let at_once = !server.config().replica_lazy_flush;
         server.exclusively(|_| {
@@ -175,7 +193,9 @@ impl<'s> Session<'s, '_> {
             server.loading.store(true, Ordering::Release);
             server.replication.state().synced = false;
             server.replication.replicas.close_all();
-            databases::flush_all(server, now(), at_once);
+            if !stays {
+                databases::flush_all(server, now(), at_once);
+            }
             Ok(())
         })
     }
@@ -206,7 +226,8 @@ impl<'s> Session<'s, '_> {
         });
         result?;
         let keys = loaded.as_ref().map_or(0, |loaded| loaded.keys);
-        notice(&format!("Full resync done: {keys} keys"));
+        let what = if copying.changes { "Resync of changed keys" } else { "Full resync" };
+        notice(&format!("{what} done: {keys} keys"));
         failover::succeeded(server);
         self.copying = None;
         wire.link.loaded(now(), Ok(()))?;
