@@ -276,12 +276,12 @@ fn arguments_are_parted_as_redis_parts_them() {
 #[test]
 fn a_supervisor_is_told_and_a_later_line_takes_back_what_an_earlier_one_asked_for() {
     let folder = Folder::new("supervised");
-    let file = folder.file("redis.conf", "daemonize yes\nappendonly yes\nsupervised auto\n");
+    let file = folder.file("redis.conf", "daemonize yes\ncluster-enabled yes\nsupervised auto\n");
     let path = folder.path("notify");
     let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let port = free_port().to_string();
-    let args = [&file, "--supervised", "systemd", "--daemonize", "no", "--appendonly", "no"];
+    let args = [&file, "--supervised", "systemd", "--daemonize", "no", "--cluster-enabled", "no"];
     let mut child = Command::new(PROGRAM)
         .args(args)
         .args(["--port", &port])
@@ -301,7 +301,7 @@ fn a_supervisor_is_told_and_a_later_line_takes_back_what_an_earlier_one_asked_fo
     assert!(told().starts_with("STOPPING=1\n"));
     assert!(child.wait().unwrap().success());
     let text = refusal(&[&file, "--daemonize", "no"]);
-    assert!(text.contains("at line 2\n>>> 'appendonly yes'"), "{text}");
+    assert!(text.contains("at line 2\n>>> 'cluster-enabled yes'"), "{text}");
 }
 
 #[test]

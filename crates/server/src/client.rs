@@ -13,6 +13,7 @@ use larder_protocol::request::RequestParser;
 use larder_store::DbIndex;
 
 use crate::blocking::Waiter;
+use crate::durability::gate::Depends;
 use crate::pubsub::Message;
 use crate::tracking::{Mode, Tracker};
 
@@ -109,6 +110,10 @@ pub struct Client {
     pub waiting: Option<Arc<Waiter>>,
     /// Channels, patterns and shard channels.
     pub subscriptions: [HashSet<Vec<u8>>; 3],
+    /// What its output depends on, while the commit gate is closing.
+    pub depends: Depends,
+    /// Its output waits at the commit gate; until it leaves nothing more is read or run.
+    pub gated: bool,
     /// CLIENT REPLY.
     pub reply_mode: ReplyMode,
     /// CLIENT NO-TOUCH.
@@ -174,6 +179,8 @@ impl Client {
             watched: Vec::new(),
             waiting: None,
             subscriptions: Default::default(),
+            depends: Depends::default(),
+            gated: false,
             reply_mode: ReplyMode::On,
             no_touch: false,
             no_evict: false,

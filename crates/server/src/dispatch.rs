@@ -179,10 +179,7 @@ impl Turn<'_> {
         if self.server.loading.load(Ordering::Relaxed) && !at_hard_times.has(Flags::LOADING) {
             return Err(LOADING);
         }
-        if flags.has(Flags::WRITE) && self.server.saves.have_failed() && self.server.stops_writes()
-        {
-            return Err(NOT_SAVED);
-        }
+        self.check_disk(entry)?;
         if self.server.replication.restricts() {
             let ends = entry.control.is_some() && entry.command.name == "exec";
             let writes = flags.has(Flags::WRITE)
@@ -193,6 +190,20 @@ impl Turn<'_> {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));
         }
         Ok(entry)
+    }
+
+    /// Nothing is changed that could not be kept.
+    #[inline]
+    fn check_disk(&self, entry: Entry) -> Result<(), Fault> {
+        let (server, writes) = (self.server, entry.command.flags.has(Flags::WRITE));
+        if writes && server.saves.have_failed() && server.stops_writes() {
+            return Err(NOT_SAVED);
+        }
+        if server.gate.is_failing() && (writes || entry.command.name == "ping") {
+            let reason = server.gate.reason();
+            return Err(Fault::new(format!("MISCONF Errors writing to the AOF file: {reason}")));
+        }
+        Ok(())
     }
 
     /// Evicts; false if that was in vain.

@@ -24,7 +24,9 @@ use crate::background::Background;
 use crate::blocking::{Blocked, Waiter};
 use crate::commandlog::CommandLog;
 use crate::config::Config;
+use crate::durability::aof::{Aof, LAG_BYTES_MAX};
 use crate::durability::changed::Changed;
+use crate::durability::gate::Gate;
 use crate::durability::journal::{Journal, Mode};
 use crate::durability::record::Books;
 use crate::durability::save::Saves;
@@ -114,6 +116,10 @@ pub struct Server {
     pub replication: Replication,
     /// Which keys changed, further back than the journal reaches.
     pub changed: Changed,
+    /// The append-only file, which is written from that.
+    pub aof: Aof,
+    /// Which replies may leave.
+    pub gate: Gate,
     /// The most memory used when somebody looked.
     pub memory_peak: AtomicUsize,
     /// Memory used when the server had just started.
@@ -215,6 +221,8 @@ impl Server {
             journal: Journal::default(),
             replication: Replication::default(),
             changed: Changed::default(),
+            aof: Aof::default(),
+            gate: Gate::default(),
             settings: Versions::new(settings),
             registry: Registry::new(&config.renamed_commands),
             workers,
@@ -372,7 +380,7 @@ impl Server {
 
     /// Up to where the journal is on this server's disk, if it is kept there.
     pub fn durable(&self) -> Option<Offset> {
-        None
+        self.gate.taken().map(|_| self.gate.durable())
     }
 
     /// Puts a letter into the mailbox of the client's worker. Whoever wrote letters calls `wake_all` later,
@@ -396,6 +404,23 @@ impl Server {
         let limit = self.maxmemory.load(Ordering::Relaxed);
         // What waits to be freed is as good as free.
         limit != 0 && (self.memory.used)().saturating_sub(self.background.waiting_bytes()) > limit
+    }
+
+    /// Holds a worker back that is about to go on, while the append-only file lags far behind: memory keeps what
+    /// it has yet to write. Not where the disk fails, since writes are refused then. Outside of all locks.
+    #[inline]
+    pub fn keep_pace(&self) {
+        let lags = || {
+            let taken = self.gate.taken().unwrap_or(self.journal.end());
+            self.journal.end().since(taken) > LAG_BYTES_MAX && !self.gate.is_failing()
+        };
+        for _ in 0..100 {
+            if !lags() || self.stopping.load(Ordering::Relaxed) {
+                return;
+            }
+            self.journal.wake();
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     /// Tells everybody to end.

@@ -9,7 +9,7 @@ use larder_net::{Mailbox, Reactor};
 use parking_lot::Mutex;
 
 use crate::config::{Config, RawConfig, Supervision};
-use crate::durability::save;
+use crate::durability::{aof, aof_load, save};
 use crate::listening::Doors;
 use crate::log::{notice, warning};
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
@@ -73,11 +73,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             });
         threads.push(thread.map_err(|error| format!("No thread for a worker: {error}"))?);
     }
-    if let Err(reason) = save::load(&server) {
-        warning(&format!("Fatal error loading the DB, check server logs. Exiting. {reason}"));
-        server.stop();
-        return Err(reason);
-    }
+    load(&server)?;
     server.loading.store(false, Ordering::Release);
     replication::following::start(&server)
         .map_err(|error| format!("No thread to follow a primary: {error}"))?;
@@ -87,21 +83,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     }
     announce(&server);
     supervisor.ready();
-    let mut rounds = 0u32;
-    while !server.stopping.load(Ordering::Acquire) {
-        rounds = rounds.wrapping_add(1);
-        if rounds.is_multiple_of(20) {
-            save::tick(&server);
-        }
-        if rounds.is_multiple_of(2) {
-            replication::tick(&server);
-        }
-        std::thread::sleep(Duration::from_millis(50));
-        if ending.load(Ordering::Acquire) {
-            notice("Received a signal to end: shutting down");
-            server.stop();
-        }
-    }
+    keep_running(&server, &ending);
     supervisor.stopping();
     for thread in threads {
         match thread.join() {
@@ -111,6 +93,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         }
     }
     replication::finish(&server);
+    server.aof.end(&server);
     let save = server.saves.asked_at_end().unwrap_or(!server.config().save.is_empty());
     if save && let Err(error) = save::save_at_end(&server) {
         warning(&format!("The data was not saved: {error}"));
@@ -121,6 +104,40 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     // The system takes all memory at once; giving back every record by itself would take seconds.
     std::mem::forget(server);
     Ok(())
+}
+
+/// What is due from time to time, until the end.
+fn keep_running(server: &Arc<Server>, ending: &AtomicBool) {
+    let mut rounds = 0u32;
+    while !server.stopping.load(Ordering::Acquire) {
+        rounds = rounds.wrapping_add(1);
+        if rounds.is_multiple_of(20) {
+            save::tick(server);
+        }
+        if rounds.is_multiple_of(2) {
+            replication::tick(server);
+        }
+        std::thread::sleep(Duration::from_millis(50));
+        if ending.load(Ordering::Acquire) {
+            notice("Received a signal to end: shutting down");
+            server.stop();
+        }
+    }
+}
+
+/// Fills the keyspace from the log or the snapshot, as configured, and lets the log be written on.
+fn load(server: &Arc<Server>) -> Result<(), String> {
+    let loaded = match server.config().appendonly {
+        true => aof_load::start(server).map(Some),
+        false => save::load(server).map(|()| None),
+    };
+    let started = loaded.and_then(|log| {
+        aof::start(server, log).map_err(|error| format!("No thread for the log: {error}"))
+    });
+    started.inspect_err(|reason| {
+        warning(&format!("Fatal error loading the DB, check server logs. Exiting. {reason}"));
+        server.stop();
+    })
 }
 
 /// The file with the process's number, removed at an orderly end.
@@ -156,7 +173,13 @@ fn announce(server: &Server) {
         notice(&format!("Listening on {}", door.place));
     }
     notice(&format!("{} workers, {} databases", server.workers.len(), config.databases));
-    if config.save.is_empty() {
+    if config.appendonly {
+        let fsync = config.appendfsync.name();
+        notice(&format!(
+            "Changes are logged in {}/{} (appendfsync {fsync})",
+            config.dir, config.appenddirname
+        ));
+    } else if config.save.is_empty() {
         notice("Data is in memory only: it is kept on disk by SAVE and BGSAVE alone");
     } else {
         notice(&format!("Data is saved to {}/{}", config.dir, config.dbfilename));

@@ -4,6 +4,7 @@
 
 mod batch;
 mod execution;
+mod gating;
 mod limits;
 mod seats;
 mod sweeping;
@@ -27,6 +28,7 @@ use crate::books::Books;
 use crate::client::Client;
 use crate::clock::{self, Ticks};
 use crate::dispatch::{self, Ready};
+use crate::durability::gate::Depends;
 use crate::pubsub::{Address, Space};
 use crate::shared::{Letter, Server, now};
 use crate::stats::CommandStats;
@@ -103,6 +105,8 @@ pub struct Worker {
     share: usize,
     /// Connections that wait for CLIENT PAUSE to end.
     paused: Vec<u64>,
+    /// Connections that wait at the commit gate.
+    gated: gating::Gated,
 }
 
 impl Worker {
@@ -133,6 +137,7 @@ impl Worker {
             above_soft: Vec::new(),
             share: 0,
             paused: Vec::new(),
+            gated: gating::Gated::default(),
         }
     }
 
@@ -161,6 +166,7 @@ impl Worker {
             for letter in letters.drain(..) {
                 self.on_letter(&mut state, letter);
             }
+            self.pass_gate(&mut state);
             for event in &events {
                 self.on_event(&mut state, *event);
             }
@@ -182,6 +188,7 @@ impl Worker {
             drop(state);
             server.wake_all();
             server.journal.wake();
+            server.keep_pace();
             self.evict_clients();
         }
         Ok(())
@@ -240,7 +247,10 @@ impl Worker {
             self.load.note(token);
             self.read(state, token);
         }
-        if event.writable || event.closed {
+        if event.closed && state.client(token).is_some_and(|client| client.gated) {
+            // What it waits for cannot reach it any more.
+            self.close(state, token);
+        } else if event.writable || event.closed {
             self.dirty.push(token);
         }
     }
@@ -329,6 +339,11 @@ impl Worker {
                 if let Some(client) = seats::find(clients, token) {
                     let start = client.out.len();
                     client.out.extend_from_slice(&bytes);
+                    if self.server.gate.is_closing() {
+                        // Whoever served it has changed data.
+                        let end = self.server.journal.end();
+                        client.depends = Depends { seen: end, wrote: end };
+                    }
                     if let Some(waiter) = client.waiting.take() {
                         self.timers.cancel(&waiter, token);
                         let mut books =
@@ -364,6 +379,9 @@ impl Worker {
         }
         let WorkerState { clients, stats, .. } = &mut **state;
         let Some(client) = seats::find(clients, token) else { return };
+        if client.gated {
+            return self.look_away(state, token);
+        }
         // Who does not read its replies is not read either, nor who has sent more than has run yet.
         if client.batched || client.pending || !client.takes_replies() {
             return;
@@ -398,6 +416,9 @@ impl Worker {
             }
             if let Some(client) = state.client(token) {
                 client.pending = false;
+                if client.gated {
+                    continue;
+                }
                 self.batch.resume(&self.server, client, token);
             }
         }
@@ -427,6 +448,9 @@ impl Worker {
         self.reactor.deregister(&client.stream);
         if let Some(waiter) = &client.waiting {
             self.timers.cancel(waiter, token);
+        }
+        if client.gated {
+            self.server.gate.unpark();
         }
         if client.accounted > 0 {
             self.server.clients_memory.fetch_sub(client.accounted, Ordering::Relaxed);

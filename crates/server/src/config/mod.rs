@@ -13,6 +13,6 @@ pub use file::{LoadError, RawConfig};
 pub use options::{Change, Kind, OptionId, Row, Support};
 pub use typed::{Config, SetError};
 pub use values::{
-    DisklessLoad, EvictionPolicy, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj, OutputLimit,
-    OutputLimits, Permission, Secret, Supervision,
+    AppendFsync, DisklessLoad, EvictionPolicy, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj,
+    OutputLimit, OutputLimits, Permission, Secret, Supervision,
 };

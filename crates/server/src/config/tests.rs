@@ -59,7 +59,7 @@ fn bad_lines_name_their_place() {
     let text = refused("port 1\nmaxmemry 1\n");
     assert!(text.contains("Reading the configuration file test, at line 2\n>>> 'maxmemry 1'\n"));
     assert!(text.ends_with("Did you mean 'maxmemory'?"), "{text}");
-    assert!(refused("appendonly yes").ends_with("only no is accepted"));
+    assert!(refused("cluster-enabled yes").ends_with("only no is accepted"));
     let last = refused("daemonize yes\ndaemonize yes\nhz 1");
     assert!(last.contains("at line 2"), "{last}");
     assert_eq!(load("daemonize yes\nhz 7\ndaemonize no").hz, 7);

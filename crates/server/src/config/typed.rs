@@ -7,8 +7,8 @@ use larder_base::glob;
 
 use super::options::{self, Change, Kind, OptionId, Row, Support};
 use super::values::{
-    DisklessLoad, EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit, OomScoreAdj,
-    OutputLimits, Permission, Reason, Secret, Supervision, Value, parse,
+    AppendFsync, DisklessLoad, EvictionPolicy, FromValue, KeyspaceEvents, LogLevel, MemoryLimit,
+    OomScoreAdj, OutputLimits, Permission, Reason, Secret, Supervision, Value, parse,
 };
 
 macro_rules! config {
@@ -156,6 +156,30 @@ config! {
     rdbchecksum: bool = "rdbchecksum",
     /// Refuses writes after a failed save.
     stop_writes_on_bgsave_error: bool = "stop-writes-on-bgsave-error",
+    /// A log of changes is written.
+    appendonly: bool = "appendonly",
+    /// When it is forced to disk.
+    appendfsync: AppendFsync = "appendfsync",
+    /// How the names of its files begin.
+    appendfilename: String = "appendfilename",
+    /// Their directory.
+    appenddirname: String = "appenddirname",
+    /// It is not forced to disk while it is rewritten.
+    no_appendfsync_on_rewrite: bool = "no-appendfsync-on-rewrite",
+    /// Growth in percent that starts a rewrite; 0 = none does.
+    auto_aof_rewrite_percentage: u64 = "auto-aof-rewrite-percentage",
+    /// Least bytes for that.
+    auto_aof_rewrite_min_size: u64 = "auto-aof-rewrite-min-size",
+    /// One with a torn end is loaded.
+    aof_load_truncated: bool = "aof-load-truncated",
+    /// Its base is an RDB file.
+    aof_use_rdb_preamble: bool = "aof-use-rdb-preamble",
+    /// Times are noted in it.
+    aof_timestamp_enabled: bool = "aof-timestamp-enabled",
+    /// Checksums are noted in it.
+    aof_checksum_enabled: bool = "aof-checksum-enabled",
+    /// Files that were replaced stay.
+    aof_disable_auto_gc: bool = "aof-disable-auto-gc",
     /// File with the process number.
     pidfile: Option<String> = "pidfile",
     /// The primary to copy.

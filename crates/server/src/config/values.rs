@@ -208,6 +208,17 @@ choice! {
     }
 }
 choice! {
+    /// `appendfsync`.
+    AppendFsync {
+        /// Every second.
+        EverySec = "everysec",
+        /// Before replies leave.
+        Always = "always",
+        /// When the system wants to.
+        No = "no",
+    }
+}
+choice! {
     /// Who may do something dangerous.
     Permission {
         /// Nobody.

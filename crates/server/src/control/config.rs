@@ -5,6 +5,7 @@ use larder_commands::{Args, Command, Fault, Flags, Group};
 
 use super::Session;
 use crate::config::{Config, OptionId, SetError, options};
+use crate::durability::aof;
 use crate::observe;
 use crate::shared::{Letter, Server};
 use crate::startup;
@@ -122,6 +123,14 @@ fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), Set
             ));
         }
     }
+    if names.contains(&"appendonly") && fresh.appendonly && !old.appendonly {
+        // What can be told now is told now; the log itself begins in its thread.
+        aof::open(&fresh).map_err(|reason| {
+            crate::log::warning(&format!("appendonly cannot be turned on: {reason}"));
+            let reason = "Unable to turn on AOF. Check server logs.";
+            refuse("appendonly", reason.to_owned())
+        })?;
+    }
     let scored = names.iter().find(|name| name.starts_with("oom-score-adj"));
     if let Some(name) = scored
         && let Err(error) = server.oom_score.apply(&fresh)
@@ -132,6 +141,10 @@ fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), Set
     }
     let first = names.first().copied().unwrap_or_default();
     server.configure(fresh).map_err(|reason| refuse(first, reason))?;
+    let on = server.config().appendonly;
+    if on != old.appendonly {
+        server.aof.turn(server, on);
+    }
     let moved = names.iter().find(|name| **name == "port" || **name == "bind");
     if let Some(name) = moved {
         let fresh = server.config();

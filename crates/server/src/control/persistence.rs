@@ -1,4 +1,5 @@
-//! SAVE, BGSAVE, LASTSAVE: the commands around the file of the data. How it is written, `durability::save` knows.
+//! SAVE, BGSAVE, LASTSAVE, BGREWRITEAOF: the commands around the files of the data. How they are written, `durability`
+//! knows.
 
 use larder_commands::{Args, Command, Fault, Flags, Group};
 
@@ -10,6 +11,15 @@ const RARE: Flags = Flags::ADMIN.or(Flags::NOSCRIPT).or(Flags::NO_ASYNC_LOADING)
 
 /// The rows.
 pub const COMMANDS: &[ControlCommand] = &[
+    ControlCommand::new(
+        Command {
+            name: "bgrewriteaof",
+            flags: RARE,
+            summary: "Writes the append-only file anew, as short as it can be, while everybody goes on.",
+            ..BASE
+        },
+        bgrewriteaof,
+    ),
     ControlCommand::exclusive(
         Command {
             name: "bgsave",
@@ -60,6 +70,18 @@ fn bgsave(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
         other => Fault::new(format!("ERR {other}")),
     })?;
     session.reply().simple("Background saving started");
+    Ok(())
+}
+
+fn bgrewriteaof(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
+    let server = session.turn.server;
+    if !server.aof.ask_rewrite(server) {
+        return Err(Fault::text("ERR Background append only file rewriting already in progress"));
+    }
+    session.reply().simple(match server.saves.is_running() {
+        true => "Background append only file rewriting scheduled",
+        false => "Background append only file rewriting started",
+    });
     Ok(())
 }
 

@@ -69,6 +69,8 @@ impl Mode {
 #[derive(Debug)]
 pub struct Reader {
     position: Arc<AtomicU64>,
+    /// Which beginning of the journal its offsets are about.
+    generation: u64,
 }
 
 impl Reader {
@@ -83,7 +85,31 @@ impl Reader {
     /// # Errors
     /// `OutOfReach` if the journal began anew.
     pub fn read(&self, journal: &Journal, max: usize) -> Result<Vec<Part>, OutOfReach> {
-        journal.read(self.position(), max)
+        self.read_from(journal, self.position(), max)
+    }
+
+    /// The same from an offset that it has not yet done with.
+    ///
+    /// # Errors
+    /// `OutOfReach` if the journal began anew.
+    pub fn read_from(
+        &self,
+        journal: &Journal,
+        from: Offset,
+        max: usize,
+    ) -> Result<Vec<Part>, OutOfReach> {
+        let tail = journal.tail.lock();
+        // The same numbers may stand for other bytes now.
+        if tail.generation != self.generation {
+            return Err(OutOfReach);
+        }
+        tail.read(from, max)
+    }
+
+    /// Whether the journal has not begun anew since.
+    #[must_use]
+    pub fn is_current(&self, journal: &Journal) -> bool {
+        journal.tail.lock().generation == self.generation
     }
 
     /// It has done with everything before this offset.
@@ -135,6 +161,8 @@ struct Tail {
     backlog: usize,
     /// Where its readers are.
     readers: Vec<Arc<AtomicU64>>,
+    /// How often the journal began anew.
+    generation: u64,
 }
 
 /// See the head of this file.
@@ -171,7 +199,8 @@ impl Journal {
         if let Some(start) = from {
             let backlog = tail.backlog;
             // Readers of what was before learn that it is out of reach.
-            *tail = Tail { open_start: start, backlog, ..Tail::default() };
+            let generation = tail.generation + 1;
+            *tail = Tail { open_start: start, backlog, generation, ..Tail::default() };
             self.end.store(start.0, Ordering::Release);
         }
         tail.db = None;
@@ -189,7 +218,7 @@ impl Journal {
         }
         let position = Arc::new(AtomicU64::new(from.0));
         tail.readers.push(Arc::clone(&position));
-        Ok(Reader { position })
+        Ok(Reader { position, generation: tail.generation })
     }
 
     /// Whether anybody reads.
@@ -297,36 +326,7 @@ impl Journal {
     /// # Errors
     /// `OutOfReach` if the bytes are gone, or the offset is beyond the end.
     pub fn read(&self, from: Offset, max: usize) -> Result<Vec<Part>, OutOfReach> {
-        let tail = self.tail.lock();
-        if from < tail.first() || from > tail.end() {
-            return Err(OutOfReach);
-        }
-        let after = tail.sealed.partition_point(|block| block.start <= from);
-        let (mut parts, mut total) = (Vec::new(), 0);
-        for block in tail.sealed.iter().skip(after.saturating_sub(1)) {
-            let skip = usize::try_from(from.since(block.start)).unwrap_or(usize::MAX);
-            if skip >= block.bytes.len() {
-                continue;
-            }
-            if total >= max {
-                break;
-            }
-            let part = Part {
-                start: block.start.plus(skip as u64),
-                block: Arc::clone(&block.bytes),
-                from: skip,
-            };
-            total += part.bytes().len();
-            parts.push(part);
-        }
-        let reached = parts.last().map_or(from, Part::end);
-        if total < max && reached >= tail.open_start && reached < tail.end() {
-            // A copy: what is open still grows, and is at most a block.
-            let skip = usize::try_from(reached.since(tail.open_start)).unwrap_or(usize::MAX);
-            let bytes = tail.open.get(skip..).unwrap_or(&[]).to_vec();
-            parts.push(Part { start: reached, block: Arc::new(bytes), from: 0 });
-        }
-        Ok(parts)
+        self.tail.lock().read(from, max)
     }
 
     /// Ranges at or after `from` that only replicas are to see, in order.
@@ -366,6 +366,38 @@ impl Tail {
 
     fn first(&self) -> Offset {
         self.sealed.front().map_or(self.open_start, |block| block.start)
+    }
+
+    fn read(&self, from: Offset, max: usize) -> Result<Vec<Part>, OutOfReach> {
+        if from < self.first() || from > self.end() {
+            return Err(OutOfReach);
+        }
+        let after = self.sealed.partition_point(|block| block.start <= from);
+        let (mut parts, mut total) = (Vec::new(), 0);
+        for block in self.sealed.iter().skip(after.saturating_sub(1)) {
+            let skip = usize::try_from(from.since(block.start)).unwrap_or(usize::MAX);
+            if skip >= block.bytes.len() {
+                continue;
+            }
+            if total >= max {
+                break;
+            }
+            let part = Part {
+                start: block.start.plus(skip as u64),
+                block: Arc::clone(&block.bytes),
+                from: skip,
+            };
+            total += part.bytes().len();
+            parts.push(part);
+        }
+        let reached = parts.last().map_or(from, Part::end);
+        if total < max && reached >= self.open_start && reached < self.end() {
+            // A copy: what is open still grows, and is at most a block.
+            let skip = usize::try_from(reached.since(self.open_start)).unwrap_or(usize::MAX);
+            let bytes = self.open.get(skip..).unwrap_or(&[]).to_vec();
+            parts.push(Part { start: reached, block: Arc::new(bytes), from: 0 });
+        }
+        Ok(parts)
     }
 
     fn push(&mut self, bytes: &[u8]) {

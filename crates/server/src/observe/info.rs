@@ -35,6 +35,8 @@ pub enum Value {
     Text(String),
     /// Words that are always the same.
     Word(&'static str),
+    /// There is no such thing now: the line is left out.
+    Absent,
 }
 
 impl Value {
@@ -59,6 +61,7 @@ impl fmt::Display for Value {
             Value::Size(bytes) => write_size(f, *bytes),
             Value::Text(text) => f.write_str(text),
             Value::Word(word) => f.write_str(word),
+            Value::Absent => Ok(()),
         }
     }
 }
@@ -185,7 +188,10 @@ pub fn text(snapshot: &Snapshot<'_>, args: Args<'_>) -> String {
         match section.rows {
             Rows::Fixed(rows) => {
                 for metric in rows {
-                    let _ = write!(text, "{}:{}\r\n", metric.name, (metric.value)(snapshot));
+                    let value = (metric.value)(snapshot);
+                    if !matches!(value, Value::Absent) {
+                        let _ = write!(text, "{}:{value}\r\n", metric.name);
+                    }
                 }
             }
             Rows::Each(lines) => {

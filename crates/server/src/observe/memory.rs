@@ -118,7 +118,9 @@ pub const MEMORY: &[Metric] = &[
         of(s.clients.bytes)
     }),
     Metric::gauge("mem_cluster_links", "Bytes of connections of a cluster.", |_| Count(0)),
-    Metric::gauge("mem_aof_buffer", "Bytes that wait to be written to a log.", |_| Count(0)),
+    Metric::gauge("mem_aof_buffer", "Bytes that wait to be written to a log.", |s| {
+        Count(super::metrics::unwritten(s))
+    }),
     Metric::fact("mem_allocator", "The allocator.", |s| Word(s.server.memory.allocator)),
     Metric::gauge(
         "mem_overhead_db_hashtable_rehashing",

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use larder_base::hash::KeyHasher;
 
 use crate::control::server::REDIS_VERSION;
+use crate::durability::aof::Status;
 use crate::observe::info::Metric;
-use crate::observe::info::Value::{self, Count, Decimal, Signed, Text, Word};
+use crate::observe::info::Value::{self, Absent, Count, Decimal, Signed, Text, Word};
 use crate::observe::snapshot::Snapshot;
 use crate::pubsub::Space;
 
@@ -136,6 +137,18 @@ fn seconds(seconds: Option<u64>) -> Value {
     Signed(seconds.and_then(|seconds| i64::try_from(seconds).ok()).unwrap_or(-1))
 }
 
+/// A figure that there is only while a log is written.
+fn of_log(snapshot: &Snapshot<'_>, value: impl FnOnce(&Status) -> Value) -> Value {
+    let status = snapshot.server.aof.status();
+    if status.on { value(&status) } else { Absent }
+}
+
+/// Bytes of the journal that the log has not taken.
+pub fn unwritten(snapshot: &Snapshot<'_>) -> u64 {
+    let server = snapshot.server;
+    server.gate.taken().map_or(0, |taken| server.journal.end().since(taken))
+}
+
 /// What is kept on disk.
 pub const PERSISTENCE: &[Metric] = &[
     Metric::gauge("loading", "Whether data is loading.", |s| {
@@ -195,24 +208,59 @@ pub const PERSISTENCE: &[Metric] = &[
         let [keys, _] = s.server.saves.loaded();
         of(keys)
     }),
-    Metric::gauge("aof_enabled", "Whether a log of changes is written.", |_| Count(0)),
-    Metric::gauge("aof_rewrite_in_progress", "Whether it is rewritten now.", |_| Count(0)),
-    Metric::gauge("aof_rewrite_scheduled", "Whether it will be.", |_| Count(0)),
+    Metric::gauge("aof_enabled", "Whether a log of changes is written.", |s| {
+        of(usize::from(s.server.aof.status().on))
+    }),
+    Metric::gauge("aof_rewrite_in_progress", "Whether it is rewritten now.", |s| {
+        of(usize::from(s.server.aof.status().rewriting.is_some()))
+    }),
+    Metric::gauge("aof_rewrite_scheduled", "Whether it will be.", |s| {
+        of(usize::from(s.server.aof.status().scheduled))
+    }),
     Metric::gauge(
         "aof_last_rewrite_time_sec",
         "How long the last rewriting took; -1 = never.",
-        |_| Signed(-1),
+        |s| seconds(s.server.aof.status().last_rewrite_s),
     ),
-    Metric::gauge("aof_current_rewrite_time_sec", "How long the one that runs takes.", |_| {
-        Signed(-1)
+    Metric::gauge("aof_current_rewrite_time_sec", "How long the one that runs takes.", |s| {
+        seconds(s.server.aof.status().rewriting.map(|since| since.elapsed().as_secs()))
     }),
-    Metric::fact("aof_last_bgrewrite_status", "How the last ended.", |_| Word("ok")),
-    Metric::counter("aof_rewrites", "Times that the log was rewritten.", |_| Count(0)),
-    Metric::gauge("aof_rewrites_consecutive_failures", "Failures since the last success.", |_| {
-        Count(0)
+    Metric::fact("aof_last_bgrewrite_status", "How the last ended.", |s| {
+        Word(if s.server.aof.status().last_rewrite_ok { "ok" } else { "err" })
     }),
-    Metric::fact("aof_last_write_status", "How the last write to the log ended.", |_| Word("ok")),
+    Metric::counter("aof_rewrites", "Times that the log was rewritten.", |s| {
+        Count(s.server.aof.status().rewrites)
+    }),
+    Metric::gauge("aof_rewrites_consecutive_failures", "Failures since the last success.", |s| {
+        Count(s.server.aof.status().failures)
+    }),
+    Metric::fact("aof_last_write_status", "How the last write to the log ended.", |s| {
+        Word(if s.server.gate.is_failing() { "err" } else { "ok" })
+    }),
     Metric::gauge("aof_last_cow_size", "Bytes that the last rewriting copied.", |_| Count(0)),
+    Metric::gauge("aof_current_size", "Bytes of the log's files.", |s| {
+        of_log(s, |status| Count(status.size))
+    }),
+    Metric::gauge("aof_base_size", "The same after the last rewriting, or the start.", |s| {
+        of_log(s, |status| Count(status.base_size))
+    }),
+    Metric::gauge("aof_pending_rewrite", "Whether one waits for a save to end.", |s| {
+        of_log(s, |status| Count(u64::from(status.scheduled)))
+    }),
+    Metric::gauge("aof_buffer_length", "Bytes that wait to be written to the log.", |s| {
+        of_log(s, |_| Count(unwritten(s)))
+    }),
+    Metric::gauge("aof_pending_bio_fsync", "Times that it is forced to disk later.", |s| {
+        of_log(s, |_| Count(0))
+    }),
+    Metric::counter(
+        "aof_delayed_fsync",
+        "Times that forcing it to disk took so long that replies waited.",
+        |s| of_log(s, |status| Count(status.delayed)),
+    ),
+    Metric::gauge("aof_waiting_clients", "Connections whose replies wait for the disk.", |s| {
+        of_log(s, |_| Count(s.server.gate.waiting().into()))
+    }),
     Metric::gauge(
         "module_fork_in_progress",
         "Whether a module runs a process; there are no modules.",

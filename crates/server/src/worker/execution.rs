@@ -142,6 +142,7 @@ impl Worker {
         if verdict == Verdict::NeedsExclusive {
             self.run_exclusive(state, client, token, args);
         }
+        super::gating::note(&self.server, client, parsed.entry);
         true
     }
 

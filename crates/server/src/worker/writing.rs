@@ -30,6 +30,11 @@ impl Worker {
             crate::log::warning(&format!("Client {id} is closed: it does not read its output"));
             return self.close(state, token);
         }
+        if self.must_wait(state, token) {
+            return;
+        }
+        let WorkerState { clients, stats, .. } = &mut **state;
+        let Some(client) = seats::find(clients, token) else { return };
         if !client.out.is_empty() {
             let unsent = client.out.get(client.sent..).unwrap_or(&[]);
             match client.stream.write(unsent) {

@@ -1,4 +1,4 @@
-//! Rows: snapshots and the append-only file, which does not exist yet. They must never know files.
+//! Rows: snapshots and the append-only file. They must never know files.
 
 use super::{INT, Kind, LONG, NO_PERSISTENCE as WHY, Row};
 
@@ -9,20 +9,17 @@ pub(super) static ROWS: &[Row] = &[
         "",
         "Snapshot after so many seconds and changes; the default of Redis is 3600 1 300 100 60 10000.",
     ),
-    Row::new("appendonly", Kind::Bool, "no", "Append-only file.").later(WHY),
+    Row::new("appendonly", Kind::Bool, "no", "Append-only file."),
     Row::new(
         "appendfsync",
         Kind::Choice(&["everysec", "always", "no"]),
         "everysec",
         "When the append-only file is forced to disk.",
-    )
-    .harmless(WHY),
+    ),
     Row::new("appendfilename", Kind::Text, "appendonly.aof", "Name of the append-only file.")
-        .immutable()
-        .harmless(WHY),
+        .immutable(),
     Row::new("appenddirname", Kind::Text, "appendonlydir", "Directory of the append-only files.")
-        .immutable()
-        .harmless(WHY),
+        .immutable(),
     Row::new("dbfilename", Kind::Text, "dump.rdb", "Name of the snapshot.").protected(),
     Row::new("rdbchecksum", Kind::Bool, "yes", "Checksum in the snapshot.").immutable(),
     Row::new("rdbcompression", Kind::Bool, "yes", "Compressed texts in the snapshot."),
@@ -64,34 +61,35 @@ pub(super) static ROWS: &[Row] = &[
         "yes",
         "Refuses writes after a failed snapshot.",
     ),
-    Row::new("no-appendfsync-on-rewrite", Kind::Bool, "no", "No forcing to disk during a rewrite.")
-        .harmless(WHY),
+    Row::new("no-appendfsync-on-rewrite", Kind::Bool, "no", "No forcing to disk during a rewrite."),
     Row::new(
         "auto-aof-rewrite-percentage",
         Kind::Integer(0, INT),
         "100",
         "Growth that starts a rewrite.",
-    )
-    .harmless(WHY),
+    ),
     Row::new(
         "auto-aof-rewrite-min-size",
         Kind::Memory(0, LONG),
         "64mb",
         "Least size for a rewrite.",
-    )
-    .harmless(WHY),
+    ),
     Row::new(
         "aof-rewrite-incremental-fsync",
         Kind::Bool,
         "yes",
         "Forces a rewrite to disk in parts.",
     )
-    .harmless(WHY),
-    Row::new("aof-load-truncated", Kind::Bool, "yes", "Loads a file with a cut tail.")
-        .harmless(WHY),
-    Row::new("aof-use-rdb-preamble", Kind::Bool, "yes", "Rewritten files start as a snapshot.")
-        .harmless(WHY),
-    Row::new("aof-timestamp-enabled", Kind::Bool, "no", "Times in the append-only file.")
-        .harmless(WHY),
-    Row::new("aof-disable-auto-gc", Kind::Bool, "no", "Keeps old append-only files.").harmless(WHY),
+    .harmless("a rewrite is forced to disk once, at its end"),
+    Row::new("aof-load-truncated", Kind::Bool, "yes", "Loads a file with a cut tail."),
+    Row::new("aof-use-rdb-preamble", Kind::Bool, "yes", "Rewritten files start as a snapshot."),
+    Row::new("aof-timestamp-enabled", Kind::Bool, "no", "Times in the append-only file."),
+    Row::new(
+        "aof-checksum-enabled",
+        Kind::Bool,
+        "yes",
+        "Checksums in the append-only file, as notes that Redis 7 skips.",
+    )
+    .immutable(),
+    Row::new("aof-disable-auto-gc", Kind::Bool, "no", "Keeps old append-only files."),
 ];

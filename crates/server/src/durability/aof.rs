@@ -1,0 +1,736 @@
+//! The append-only file: what others may ask of it, how it stands, and the thread that writes it. The thread reads
+//! the journal, hands its bytes to the files (`persist::aof::set`), forces them to disk as often as
+//! `appendfsync` says, and tells the gate how far it is. It knows no command.
+//!
+//! Where the disk fails it says so (`Gate::fail`) and tries again until it works: what was acknowledged is on
+//! disk by then, what was not is still in the journal.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use larder_cluster::replication::Offset;
+use larder_persist::aof::set::LogSet;
+use larder_persist::aof::timestamp_line;
+use larder_protocol::encode::encode_command;
+use larder_store::DbIndex;
+use parking_lot::{Condvar, Mutex};
+
+use super::cut::{Cut, cut};
+use super::files::FolderDisk;
+use super::gate::Promise;
+use super::journal::{Mode, OutOfReach, Part, Reader};
+use super::rewrite::{self, Rewrite};
+use crate::config::{AppendFsync, Config};
+use crate::log::{notice, warning};
+use crate::shared::{Server, now};
+
+/// How long the thread sleeps at most before it looks whether anything was asked.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between two writes where replies do not wait for them.
+const PACE: Duration = Duration::from_millis(10);
+/// What is not on disk grows no older than this before it is forced there (`everysec`), so that with the time that
+/// this takes no more than a second is ever lost.
+const SYNC_AFTER: Duration = Duration::from_millis(500);
+/// From this age on replies wait.
+const LATE_AFTER_MS: i64 = 1000;
+/// As many bytes are forced to disk sooner: until then the journal keeps them.
+const SYNC_BYTES: u64 = 32 << 20;
+/// Bytes of the journal taken at once.
+const TAKE_BYTES: usize = 4 << 20;
+/// Bytes that the log may lag behind before commands are held back.
+pub const LAG_BYTES_MAX: u64 = 64 << 20;
+/// An error that stays is logged once in this time.
+const REPEAT_ERROR: Duration = Duration::from_secs(30);
+
+/// What others want of the thread.
+#[derive(Debug, Default)]
+struct Wish {
+    on: bool,
+    rewrite: bool,
+    ended: bool,
+}
+
+/// How the log stands; INFO shows it.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// It is written, or begins to be.
+    pub on: bool,
+    /// Its first base is not there yet.
+    pub begins: bool,
+    /// When the rewrite that runs began.
+    pub rewriting: Option<Instant>,
+    /// One is to begin.
+    pub scheduled: bool,
+    /// How long the last one took, in seconds.
+    pub last_rewrite_s: Option<u64>,
+    /// Whether it succeeded.
+    pub last_rewrite_ok: bool,
+    /// Rewrites so far.
+    pub rewrites: u64,
+    /// Failures since the last that succeeded.
+    pub failures: u64,
+    /// When the last one ended.
+    pub rewrite_ended: Option<Instant>,
+    /// Bytes of all files.
+    pub size: u64,
+    /// The same after the last rewrite, or the start.
+    pub base_size: u64,
+    /// Times that forcing to disk took so long that replies had to wait.
+    pub delayed: u64,
+}
+
+/// See the head of this file.
+#[derive(Debug)]
+pub struct Aof {
+    wish: Mutex<Wish>,
+    bell: Condvar,
+    status: Mutex<Status>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Default for Aof {
+    fn default() -> Aof {
+        let status = Status {
+            on: false,
+            begins: false,
+            rewriting: None,
+            scheduled: false,
+            last_rewrite_s: None,
+            last_rewrite_ok: true,
+            rewrites: 0,
+            failures: 0,
+            rewrite_ended: None,
+            size: 0,
+            base_size: 0,
+            delayed: 0,
+        };
+        Aof {
+            wish: Mutex::default(),
+            bell: Condvar::new(),
+            status: Mutex::new(status),
+            thread: Mutex::default(),
+        }
+    }
+}
+
+impl Aof {
+    /// How it stands.
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+
+    /// CONFIG SET appendonly: the thread begins or ends a log.
+    pub fn turn(&self, server: &Server, on: bool) {
+        self.wish.lock().on = on;
+        // A new log needs what happens from now on.
+        self.status.lock().on = on;
+        self.ring(server);
+    }
+
+    /// A rewrite is wanted. False if one runs already.
+    pub fn ask_rewrite(&self, server: &Server) -> bool {
+        {
+            let mut status = self.status.lock();
+            if status.rewriting.is_some() {
+                return false;
+            }
+            status.scheduled = true;
+        }
+        self.wish.lock().rewrite = true;
+        self.ring(server);
+        true
+    }
+
+    /// Ends the thread, with everything on disk.
+    pub fn end(&self, server: &Server) {
+        self.wish.lock().ended = true;
+        self.ring(server);
+        let thread = self.thread.lock().take();
+        if thread.is_some_and(|thread| thread.join().is_err()) {
+            warning("The thread of the append-only file panicked");
+        }
+    }
+
+    fn ring(&self, server: &Server) {
+        self.bell.notify_all();
+        server.journal.wake();
+    }
+
+    /// Changes what INFO shows.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Status)) {
+        change(&mut self.status.lock());
+    }
+}
+
+/// A log that is open.
+pub struct Started {
+    /// Its files.
+    pub set: LogSet<FolderDisk>,
+    /// Reads the journal for it, from where the files end.
+    pub reader: Reader,
+    /// Bytes of the files before the one that is written to.
+    pub before: u64,
+}
+
+/// Opens the folder of the log, and its files if there are any.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn open(config: &Config) -> Result<(FolderDisk, Option<LogSet<FolderDisk>>), String> {
+    for (option, name) in
+        [("appendfilename", &config.appendfilename), ("appenddirname", &config.appenddirname)]
+    {
+        if name.is_empty() || name.contains('/') || name == "." || name == ".." {
+            return Err(format!("{option} can't be a path, just a name"));
+        }
+    }
+    let folder = Path::new(&config.appenddirname);
+    let fail = |error: io::Error| format!("{}: {error}", folder.display());
+    let disk = FolderDisk::new(folder).map_err(fail)?;
+    let set = LogSet::open(disk.clone(), &config.appendfilename, notes(config));
+    Ok((disk, set.map_err(|error| error.to_string())?))
+}
+
+/// What the sums of the files' notes begin with.
+pub fn notes(config: &Config) -> Option<u64> {
+    use std::hash::{BuildHasher, Hasher};
+    // Keyed by the system's randomness: nobody outside can know it.
+    let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
+    config.aof_checksum_enabled.then_some(random)
+}
+
+/// Starts the thread, with the log that the start has loaded or made, if there is one.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn start(server: &Arc<Server>, started: Option<Started>) -> io::Result<()> {
+    let on = started.is_some();
+    server.aof.wish.lock().on = on;
+    server.aof.note(|status| status.on = on);
+    let theirs = Arc::clone(server);
+    let thread = std::thread::Builder::new().name("aof".to_owned()).spawn(move || {
+        let mut writer = Writer {
+            log: started.map(|started| Log::new(started, &theirs)),
+            server: theirs,
+            rewrite: None,
+            failed: None,
+            not_before: Instant::now(),
+        };
+        if let Some(log) = &writer.log {
+            log.publish(&writer.server);
+        }
+        writer.run();
+    })?;
+    *server.aof.thread.lock() = Some(thread);
+    Ok(())
+}
+
+/// What keeps the thread from going on.
+enum Trouble {
+    /// The disk fails.
+    Disk(io::Error),
+    /// The journal began anew: so must the log.
+    Lost,
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Trouble {
+        Trouble::Disk(error)
+    }
+}
+
+impl From<OutOfReach> for Trouble {
+    fn from(_: OutOfReach) -> Trouble {
+        Trouble::Lost
+    }
+}
+
+/// The log that is written, and how far it is.
+pub(super) struct Log {
+    pub(super) set: LogSet<FolderDisk>,
+    reader: Reader,
+    /// Up to where the files were handed the journal.
+    position: Offset,
+    /// Bytes of the files before the one that is written to.
+    pub(super) before: u64,
+    /// Its first base is not there yet.
+    pub(super) begins: bool,
+    /// Since when there is something that is not on disk.
+    unsynced: Option<Instant>,
+    /// When everything was there last, by both clocks.
+    clean: (Instant, i64),
+    /// How long the last sync took.
+    took: Duration,
+    /// The second of the last timestamp.
+    timestamp: i64,
+    /// The note that everything is on disk was written.
+    confirmed: bool,
+}
+
+impl Log {
+    fn new(started: Started, server: &Server) -> Log {
+        let Started { set, reader, before } = started;
+        let position = reader.position();
+        server.gate.reach(position);
+        Log {
+            set,
+            reader,
+            position,
+            before,
+            begins: false,
+            unsynced: None,
+            clean: (Instant::now(), now().0),
+            took: Duration::ZERO,
+            timestamp: 0,
+            confirmed: true,
+        }
+    }
+
+    /// Hands over what the journal has, up to an offset if one is given.
+    fn drain(
+        &mut self,
+        server: &Server,
+        config: &Config,
+        to: Option<Offset>,
+    ) -> Result<(), Trouble> {
+        let to = to.unwrap_or_else(|| server.journal.end());
+        while self.position < to {
+            let parts = self.reader.read_from(&server.journal, self.position, TAKE_BYTES)?;
+            if parts.is_empty() {
+                return Ok(());
+            }
+            self.note_time(config)?;
+            let hidden = server.journal.stream_only(self.position);
+            for part in &parts {
+                for (bytes, end) in pieces(part, &hidden, to) {
+                    self.set.append(bytes, end.0)?;
+                    self.position = end;
+                }
+            }
+            self.confirmed = false;
+            if self.unsynced.is_none() {
+                // It came at some time since everything was on disk.
+                let (moment, ms) = self.clean;
+                self.unsynced = Some(moment);
+                server.gate.late_from(Some(larder_base::time::Millis(ms + LATE_AFTER_MS)));
+            }
+        }
+        Ok(())
+    }
+
+    fn note_time(&mut self, config: &Config) -> io::Result<()> {
+        let second = now().0 / 1000;
+        if config.aof_timestamp_enabled && second != self.timestamp {
+            self.timestamp = second;
+            self.set.append(&timestamp_line(second), self.position.0)?;
+        }
+        Ok(())
+    }
+
+    /// Forces everything that was handed over to disk.
+    fn sync(&mut self, server: &Server) -> io::Result<()> {
+        let begun = (Instant::now(), now().0);
+        let age = self.unsynced.map(|since| begun.0 - since).unwrap_or_default();
+        let mark = self.set.sync()?;
+        self.took = begun.0.elapsed();
+        if age + self.took > Duration::from_millis(LATE_AFTER_MS.unsigned_abs()) {
+            server.aof.note(|status| status.delayed += 1);
+        }
+        self.clean = begun;
+        self.unsynced = None;
+        self.reader.advance(Offset(mark));
+        server.gate.late_from(None);
+        server.journal.trim();
+        self.publish(server);
+        if server.gate.reach(Offset(mark)) {
+            wake_workers(server);
+        }
+        server.replication.waits.check(server);
+        Ok(())
+    }
+
+    fn publish(&self, server: &Server) {
+        server.gate.take(Some(self.reader.position()));
+        let size = self.before + self.set.len();
+        server.aof.note(|status| status.size = size);
+    }
+
+    /// Waits a little for those who are about to write, so that one sync serves more of them.
+    fn gather(&self, server: &Server) {
+        let (begun, budget) = (Instant::now(), (self.took / 4).min(Duration::from_micros(500)));
+        let mut end = server.journal.end();
+        let mut quiet = 0;
+        while quiet < 3 && begun.elapsed() < budget {
+            std::thread::yield_now();
+            let next = server.journal.end();
+            quiet = if next == end { quiet + 1 } else { 0 };
+            end = next;
+        }
+    }
+}
+
+/// The bytes of a part that the log is to have, each with the offset where it ends, up to an offset.
+fn pieces<'p>(
+    part: &'p Part,
+    hidden: &[super::journal::StreamOnly],
+    to: Offset,
+) -> Vec<(&'p [u8], Offset)> {
+    let (mut at, end) = (part.start, part.end().min(to));
+    let place = |offset: Offset| usize::try_from(offset.since(part.start)).unwrap_or(usize::MAX);
+    let mut pieces = Vec::new();
+    for range in hidden {
+        let (from, until) = (range.start, range.start.plus(range.len));
+        if until <= at || from >= end {
+            continue;
+        }
+        if from > at {
+            pieces.push((part.bytes().get(place(at)..place(from)).unwrap_or(&[]), from));
+        }
+        at = until.min(end);
+        pieces.push((&[], at));
+    }
+    if at < end {
+        pieces.push((part.bytes().get(place(at)..place(end)).unwrap_or(&[]), end));
+    }
+    pieces
+}
+
+fn wake_workers(server: &Server) {
+    for worker in &server.workers {
+        worker.mailbox.wake();
+    }
+}
+
+/// The thread.
+struct Writer {
+    server: Arc<Server>,
+    log: Option<Log>,
+    rewrite: Option<Rewrite>,
+    /// When a failure was told last.
+    failed: Option<Instant>,
+    /// No log is begun before: the last attempt failed.
+    not_before: Instant,
+}
+
+impl Writer {
+    fn run(&mut self) {
+        let server = Arc::clone(&self.server);
+        loop {
+            let (on, rewrite, ended) = {
+                let mut wish = server.aof.wish.lock();
+                (wish.on, std::mem::take(&mut wish.rewrite), wish.ended)
+            };
+            if rewrite {
+                server.aof.note(|status| status.scheduled = true);
+            }
+            if ended || !on {
+                self.close();
+            }
+            if ended {
+                return;
+            }
+            if on && self.log.is_none() && Instant::now() >= self.not_before {
+                self.begin();
+            }
+            self.rewrites();
+            let config = server.config();
+            let worked = self.turn(&config);
+            match worked {
+                Ok(()) => {}
+                Err(Trouble::Disk(error)) => self.fail(&error),
+                Err(Trouble::Lost) => self.begin_again(),
+            }
+        }
+    }
+
+    /// One round: takes what there is, writes it, forces it to disk if it is time to.
+    fn turn(&mut self, config: &Config) -> Result<(), Trouble> {
+        let server = Arc::clone(&self.server);
+        let Some(log) = &mut self.log else {
+            let mut wish = server.aof.wish.lock();
+            if !wish.on && !wish.ended && !wish.rewrite {
+                server.aof.bell.wait_for(&mut wish, LOOK);
+            } else if wish.on {
+                // A log that could not be begun is tried again.
+                server.aof.bell.wait_for(&mut wish, LOOK);
+            }
+            return Ok(());
+        };
+        if server.gate.is_failing() {
+            log.position = Offset(log.set.mend()?);
+            log.drain(&server, config, None)?;
+            log.sync(&server)?;
+            self.failed = None;
+            server.gate.fail(None);
+            notice("AOF write error looks solved, the server can write again.");
+            wake_workers(&server);
+            return Ok(());
+        }
+        let held = config.no_appendfsync_on_rewrite && self.rewrite.is_some();
+        let promise = match config.appendfsync {
+            _ if log.begins || held => Promise::Nothing,
+            AppendFsync::Always => Promise::All,
+            AppendFsync::EverySec => Promise::Second,
+            AppendFsync::No => Promise::Nothing,
+        };
+        server.gate.promise(promise);
+        let idle = server.journal.end() <= log.position;
+        if idle && !log.reader.is_current(&server.journal) {
+            return Err(Trouble::Lost);
+        }
+        if idle {
+            self.rest(promise)?;
+        } else if promise == Promise::All {
+            log.gather(&server);
+        }
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.drain(&server, config, None)?;
+        let Some(since) = log.unsynced else {
+            log.clean = (Instant::now(), now().0);
+            return Ok(());
+        };
+        match config.appendfsync {
+            AppendFsync::Always => log.sync(&server)?,
+            AppendFsync::EverySec if !held => {
+                let waiting = log.position.since(log.reader.position());
+                if since.elapsed() >= SYNC_AFTER || waiting >= SYNC_BYTES {
+                    log.sync(&server)?;
+                } else {
+                    log.set.flush()?;
+                    log.publish(&server);
+                }
+            }
+            AppendFsync::EverySec | AppendFsync::No => {
+                log.set.flush()?;
+                // The system keeps it from here on.
+                log.reader.advance(Offset(log.set.written()));
+                log.publish(&server);
+            }
+        }
+        if promise != Promise::All && !idle {
+            std::thread::sleep(PACE);
+        }
+        Ok(())
+    }
+
+    /// There is nothing to take: sleeps until there is, or until something is due.
+    fn rest(&mut self, promise: Promise) -> io::Result<()> {
+        let Some(log) = &mut self.log else { return Ok(()) };
+        let due = match log.unsynced.filter(|_| promise == Promise::Second) {
+            Some(since) => SYNC_AFTER.saturating_sub(since.elapsed()),
+            None => LOOK,
+        };
+        if log.unsynced.is_none() && !log.confirmed && log.clean.0.elapsed() > SYNC_AFTER {
+            log.confirmed = true;
+            log.set.confirm()?;
+            log.set.flush()?;
+        }
+        log.reader.wait(&self.server.journal, due.min(LOOK));
+        if log.unsynced.is_none() {
+            log.clean = (Instant::now(), now().0);
+        }
+        Ok(())
+    }
+
+    /// The disk fails: says so, and waits a little before the next attempt.
+    fn fail(&mut self, error: &io::Error) {
+        let reason = reason_of(error);
+        if self.failed.is_none_or(|told| told.elapsed() > REPEAT_ERROR) {
+            self.failed = Some(Instant::now());
+            warning(&format!("Error writing to the AOF file: {reason}"));
+        }
+        self.server.gate.fail(Some(reason));
+        wake_workers(&self.server);
+        let mut wish = self.server.aof.wish.lock();
+        if !wish.ended {
+            self.server.aof.bell.wait_for(&mut wish, LOOK);
+        }
+    }
+
+    /// Begins a log while the server runs: its base is what there is at a cut.
+    fn begin(&mut self) {
+        let config = self.server.config();
+        let begun = open(&config).and_then(|(disk, set)| match set {
+            Some(set) => Ok(set),
+            None => LogSet::fresh(disk, &config.appendfilename, notes(&config))
+                .map_err(|error| error.to_string()),
+        });
+        let begun = begun.and_then(|set| self.begin_with(set));
+        if let Err(reason) = begun {
+            warning(&format!("The append-only file cannot be begun, it is tried again: {reason}"));
+            self.not_before = Instant::now() + Duration::from_secs(1);
+        }
+    }
+
+    /// The journal began anew, as a replica's does after a full copy: the log begins anew with it.
+    fn begin_again(&mut self) {
+        notice("The journal began anew: the append-only file does, too");
+        self.cancel();
+        self.server.gate.promise(Promise::Nothing);
+        let Some(log) = self.log.take() else { return };
+        if let Err(reason) = self.begin_with(log.set) {
+            warning(&format!("The append-only file cannot be begun, it is tried again: {reason}"));
+            self.not_before = Instant::now() + Duration::from_secs(1);
+        }
+    }
+
+    fn begin_with(&mut self, mut set: LogSet<FolderDisk>) -> Result<(), String> {
+        let server = Arc::clone(&self.server);
+        self.cancel();
+        let made = server.exclusively(|_| {
+            if !server.journal.is_active() {
+                server.set_journal(Mode::Own, None);
+            }
+            cut(&server)
+        });
+        let Ok(Cut { snapshot, offset, database, reader }) = made else {
+            return Err("too many snapshots at once".to_owned());
+        };
+        let begun = set.begin_anew(offset.0).and_then(|()| {
+            let select = database.map_or(Vec::new(), select);
+            set.append(&select, offset.0)
+        });
+        let (Ok(()), Some(reader)) = (&begun, reader) else {
+            super::rdb_file::finish(&server, snapshot);
+            return Err(begun.err().map_or("no journal".to_owned(), |error| reason_of(&error)));
+        };
+        let from = set.increment();
+        let mut log = Log::new(Started { set, reader, before: 0 }, &server);
+        log.begins = true;
+        self.log = Some(log);
+        server.aof.note(|status| status.begins = true);
+        self.rewrite = rewrite::spawn(&server, snapshot, from, None);
+        Ok(())
+    }
+
+    /// Ends the log: everything is on disk afterwards, if the disk works.
+    fn close(&mut self) {
+        self.cancel();
+        let Some(mut log) = self.log.take() else { return };
+        let config = self.server.config();
+        if self.server.gate.is_failing() {
+            // The last chance.
+            if let Ok(mark) = log.set.mend() {
+                log.position = Offset(mark);
+            }
+        }
+        let ended = log.drain(&self.server, &config, None).and_then(|()| {
+            log.sync(&self.server)?;
+            log.set.close().map_err(Trouble::Disk)
+        });
+        match ended {
+            Ok(_) => notice("The append-only file was forced to disk and closed"),
+            Err(Trouble::Disk(error)) => {
+                warning(&format!(
+                    "The end of the append-only file is not on disk: {}",
+                    reason_of(&error)
+                ));
+            }
+            Err(Trouble::Lost) => warning("The append-only file ends where the journal began anew"),
+        }
+        let server = &self.server;
+        server.gate.fail(None);
+        server.gate.promise(Promise::Nothing);
+        server.gate.take(None);
+        server.aof.note(|status| {
+            (status.on, status.begins, status.size, status.base_size) = (false, false, 0, 0);
+        });
+        wake_workers(server);
+        drop(log);
+        server.exclusively(|_| {
+            let replication = &server.replication;
+            let kept = replication.kept.load(std::sync::atomic::Ordering::Acquire);
+            if !kept && !replication.is_replica() && !server.journal.has_readers() {
+                server.set_journal(Mode::Off, None);
+            }
+        });
+    }
+
+    /// Gives a rewrite up.
+    fn cancel(&mut self) {
+        if let Some(rewrite) = self.rewrite.take() {
+            rewrite.cancel(&self.server);
+        }
+    }
+
+    /// Ends the rewrite that is done, begins the one that is due.
+    fn rewrites(&mut self) {
+        let server = Arc::clone(&self.server);
+        if let Some(done) = self.rewrite.take_if(|rewrite| rewrite.is_done()) {
+            done.finish(&server, self.log.as_mut());
+            if let Some(log) = &mut self.log {
+                // Without its base it was not there; it is tried again.
+                log.confirmed = false;
+                server.aof.note(|status| status.begins = log.begins);
+                if log.begins {
+                    server.aof.note(|status| status.scheduled = true);
+                }
+                log.publish(&server);
+            }
+        }
+        if self.rewrite.is_some() || server.gate.is_failing() || !rewrite::is_due(&server) {
+            return;
+        }
+        self.rewrite = match &mut self.log {
+            Some(log) if log.begins => {
+                let Some(log) = self.log.take() else { return };
+                if let Err(reason) = self.begin_with(log.set) {
+                    warning(&format!("The append-only file cannot be begun: {reason}"));
+                }
+                return;
+            }
+            Some(log) => match roll(&server, log) {
+                Ok(begun) => begun,
+                Err(trouble) => {
+                    rewrite::note_failure(&server);
+                    match trouble {
+                        Trouble::Disk(error) => self.fail(&error),
+                        Trouble::Lost => {}
+                    }
+                    None
+                }
+            },
+            None => rewrite::alone(&server),
+        };
+    }
+}
+
+/// Cuts: the snapshot is to be the base, the next increment begins where it was taken.
+fn roll(server: &Arc<Server>, log: &mut Log) -> Result<Option<Rewrite>, Trouble> {
+    let made = server.exclusively(|_| cut(server));
+    // Another one will be at an end.
+    let Ok(Cut { snapshot, offset, database, reader }) = made else { return Ok(None) };
+    drop(reader);
+    let config = server.config();
+    let rolled = log.drain(server, &config, Some(offset)).and_then(|()| {
+        log.sync(server)?;
+        let len = log.set.len();
+        log.set.roll(offset.0)?;
+        log.before += len;
+        let select = database.map_or(Vec::new(), select);
+        Ok(log.set.append(&select, offset.0)?)
+    });
+    match rolled {
+        Ok(()) => Ok(rewrite::spawn(server, snapshot, log.set.increment(), None)),
+        Err(trouble) => {
+            super::rdb_file::finish(server, snapshot);
+            Err(trouble)
+        }
+    }
+}
+
+/// What selects a database.
+fn select(db: DbIndex) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_command(&mut bytes, &[b"SELECT".as_slice(), db.0.to_string().as_bytes()]);
+    bytes
+}
+
+/// An error in the system's words, without its number.
+pub(super) fn reason_of(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split_once(" (os error").map_or(text.clone(), |(words, _)| words.to_owned())
+}
