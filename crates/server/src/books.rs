@@ -72,7 +72,7 @@ impl Books<'_> {
 
     /// Enters a command whose wait is over; its reply begins at `start` of what is to be sent. A wait is no
     /// delay that somebody would have to look into, but it is time that the command took.
-    pub fn end_wait(&mut self, client: &Client, waiter: &Waiter, start: usize) {
+    pub fn end_wait(&mut self, client: &mut Client, waiter: &Waiter, start: usize) {
         let slices: Vec<&[u8]> = waiter.args.iter().map(Vec::as_slice).collect();
         let reply = client.out.get(start..).unwrap_or(&[]);
         let ran = Ran {
@@ -83,6 +83,8 @@ impl Books<'_> {
             reply,
         };
         self.enter(client, &ran);
+        let [.., commands] = &mut client.totals;
+        *commands += 1;
     }
 }
 

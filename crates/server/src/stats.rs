@@ -38,6 +38,10 @@ counters! {
     dropped: "Connections dropped because they did not read their output.",
     overfed: "Connections dropped because they sent more than may wait.",
     evicted_clients: "Connections closed because all of them held too much memory.",
+    turns: "Turns of the event loop.",
+    turn_nanos: "Nanoseconds of them, without sleep.",
+    command_nanos: "Of these, spent on running commands.",
+    tick_nanos: "Of these, spent on what is due by the clock.",
 }
 
 /// Calls and time of one command on one worker.

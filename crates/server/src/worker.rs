@@ -157,7 +157,9 @@ impl Worker {
             let wake = self.sweeper.again.map_or(next_tick, |again| again.min(next_tick));
             self.wait(&mut events, wake)?;
             self.now = now();
+            let begun = Ticks::now();
             let mut state = handle.state.lock();
+            let commands = state.stats.commands;
             self.heavy = 0;
             self.refresh_limits(&mut state);
             // Before anything that was sent later: who has seen the reply of a change elsewhere must find
@@ -174,7 +176,9 @@ impl Worker {
             self.execute(&mut state);
             self.on_deadlines(&mut state);
             if Instant::now() >= next_tick {
+                let ticked = Ticks::now();
                 self.tick(&mut state)?;
+                state.stats.tick_nanos += Ticks::now().nanos_since(ticked);
                 next_tick = Instant::now() + self.period();
             } else if self.sweeper.again.is_some_and(|again| again <= Instant::now()) {
                 self.sweep(&mut state);
@@ -185,6 +189,7 @@ impl Worker {
                 self.on_letter(&mut state, letter);
             }
             self.flush(&mut state);
+            state.note_turn(Ticks::now().nanos_since(begun), commands);
             drop(state);
             server.wake_all();
             server.journal.wake();
@@ -399,7 +404,7 @@ impl Worker {
                 client.active = self.now;
                 stats.bytes_in += count as u64;
                 stats.reads += 1;
-                if self.limits.input_exceeded(client) {
+                if self.limits.input_exceeded(client, len + count) {
                     stats.overfed += 1;
                     self.close(state, token);
                 }

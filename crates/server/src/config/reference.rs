@@ -41,7 +41,7 @@ pub fn page() -> String {
          Lines that are no options: `include` (nested 16 deep; the last part of the path may hold a pattern), \
          `rename-command NAME NEW` (an empty name takes the command away). `user` is accepted for the \
          user `default` with all rights only, as CONFIG REWRITE of Redis writes it (its password comes from \
-         `requirepass`); `loadmodule` and `sentinel` are refused. Values with control characters are refused. CONFIG SET cannot change options marked *at start*, \
+         `requirepass`); `loadmodule` and `sentinel` are refused. Values with control characters are refused, passwords apart. CONFIG SET cannot change options marked *at start*, \
          and those marked *protected* only if `enable-protected-configs` allows it.\n",
     );
     for (theme, rows) in options::THEMES {

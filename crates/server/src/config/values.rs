@@ -349,7 +349,8 @@ fn parse_word(kind: Kind, word: &str) -> Result<Value, Reason> {
         Kind::Title if !title_is_valid(word) => {
             Err("template format is invalid or contains unknown variables".into())
         }
-        Kind::Secret => plain(word).map(|text| Value::Secret(Secret(text))),
+        // A password may hold anything: it is never logged, and quoted when it is written.
+        Kind::Secret => Ok(Value::Secret(Secret(word.to_owned()))),
         _ => plain(word).map(Value::Text),
     }
 }

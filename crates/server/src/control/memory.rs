@@ -107,6 +107,10 @@ fn stats(session: &mut Session<'_, '_, '_>) {
         // Deadlines lie beside the addresses of their records, in the same table.
         add(&format!("db.{number}"), Figure::Tables(keys * TABLE_BYTES_PER_KEY, 0));
     }
+    // No table is ever rebuilt: it grows and shrinks by one bucket.
+    add("overhead.db.hashtable.lut", Figure::Bytes(snapshot.memory.tables));
+    add("overhead.db.hashtable.rehashing", Figure::Bytes(0));
+    add("db.dict.rehashing.count", Figure::Bytes(0));
     add("overhead.total", Figure::Bytes(overhead));
     add("keys.count", Figure::Bytes(keys));
     add("keys.bytes-per-key", Figure::Bytes(data / keys.max(1)));

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use larder_commands::Args;
 
 use crate::observe::snapshot::Snapshot;
-use crate::observe::{lists, memory, metrics};
+use crate::observe::{lists, memory, metrics, turns};
 
 /// What a metric is, for those who collect it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,26 +129,37 @@ pub enum Rows {
     Each(fn(&Snapshot<'_>) -> Vec<(String, String)>),
 }
 
+/// When a section is shown that is not asked for by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    /// When no section is asked for.
+    Usually,
+    /// When all are asked for.
+    WithAll,
+    /// Never.
+    Alone,
+}
+
 /// A section of INFO.
 pub struct Section {
     /// As its head line says.
     pub name: &'static str,
-    /// Shown when no section is asked for.
-    pub usual: bool,
+    /// When it is shown besides.
+    pub shown: Shown,
     /// Its lines.
     pub rows: Rows,
 }
 
 const fn fixed(name: &'static str, rows: &'static [Metric]) -> Section {
-    Section { name, usual: true, rows: Rows::Fixed(rows) }
+    Section { name, shown: Shown::Usually, rows: Rows::Fixed(rows) }
 }
 
 const fn each(
     name: &'static str,
-    usual: bool,
+    shown: Shown,
     lines: fn(&Snapshot<'_>) -> Vec<(String, String)>,
 ) -> Section {
-    Section { name, usual, rows: Rows::Each(lines) }
+    Section { name, shown, rows: Rows::Each(lines) }
 }
 
 /// All sections, in their order.
@@ -160,13 +171,14 @@ pub const SECTIONS: &[Section] = &[
     fixed("Stats", metrics::STATS),
     each("Replication", true, crate::replication::show::lines),
     fixed("CPU", metrics::CPU),
-    each("Modules", true, |_| Vec::new()),
-    each("Commandstats", false, lists::command_stats),
-    each("Errorstats", true, lists::error_stats),
-    each("Latencystats", false, lists::latency_stats),
+    each("Modules", Shown::Usually, |_| Vec::new()),
+    each("Commandstats", Shown::WithAll, lists::command_stats),
+    each("Errorstats", Shown::Usually, lists::error_stats),
+    each("Latencystats", Shown::WithAll, lists::latency_stats),
     fixed("Cluster", metrics::CLUSTER),
-    each("Keyspace", true, lists::keyspace),
-    each("Eviction", false, lists::evictions),
+    each("Keyspace", Shown::Usually, lists::keyspace),
+    each("Eviction", Shown::WithAll, lists::evictions),
+    Section { name: "Debug", shown: Shown::Alone, rows: Rows::Fixed(turns::DEBUG) },
 ];
 
 /// The text for the sections that a request names (from its first argument on); all usual ones if it
@@ -177,7 +189,12 @@ pub fn text(snapshot: &Snapshot<'_>, args: Args<'_>) -> String {
     let usual = args.len() == 1 || named("default");
     let mut text = String::new();
     for section in SECTIONS {
-        if !(all || (usual && section.usual) || named(section.name)) {
+        let shown = match section.shown {
+            Shown::Usually => all || usual,
+            Shown::WithAll => all,
+            Shown::Alone => false,
+        };
+        if !shown && !named(section.name) {
             continue;
         }
         if !text.is_empty() {

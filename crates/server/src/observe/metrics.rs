@@ -10,6 +10,7 @@ use crate::durability::aof::Status;
 use crate::observe::info::Metric;
 use crate::observe::info::Value::{self, Absent, Count, Decimal, Signed, Text, Word};
 use crate::observe::snapshot::Snapshot;
+use crate::observe::turns;
 use crate::pubsub::Space;
 
 const fn of(count: usize) -> crate::observe::info::Value {
@@ -430,6 +431,11 @@ pub const STATS: &[Metric] = &[
         |_| Count(0),
     ),
     Metric::counter("reply_buffer_expands", "Reply buffers made larger.", |_| Count(0)),
+    turns::CYCLES,
+    turns::DURATION,
+    turns::COMMANDS_DURATION,
+    turns::CYCLES_PER_SECOND,
+    turns::DURATION_OF_ONE,
     Metric::counter("acl_access_denied_auth", "Wrong passwords.", |s| {
         Count(s.stats.refused_passwords)
     }),

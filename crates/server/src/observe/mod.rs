@@ -8,6 +8,7 @@ pub mod memory;
 pub mod metrics;
 pub mod pulse;
 pub mod snapshot;
+pub mod turns;
 
 use std::sync::atomic::Ordering;
 

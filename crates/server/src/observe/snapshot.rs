@@ -26,6 +26,8 @@ pub struct Snapshot<'s> {
     pub stats: Stats,
     /// Recent rates of all workers.
     pub rates: Rates,
+    /// The longest turn of a worker's event loop in nanoseconds, and the most commands of one.
+    pub largest_turn: [u64; 2],
     /// Statistics of all workers by command.
     pub commands: Vec<CommandStats>,
     /// Connections.
@@ -126,6 +128,7 @@ impl<'s> Snapshot<'s> {
         let mut stats = *session.turn.stats;
         let mut commands = session.turn.commands.clone();
         let mut rates = Rates::default();
+        let mut largest_turn = [0; 2];
         let mut clients = Clients::default();
         clients.count(session.client);
         for state in session.others.iter().flat_map(|others| others.iter()) {
@@ -138,6 +141,10 @@ impl<'s> Snapshot<'s> {
             }
             for (sum, one) in rates.iter_mut().zip(state.pulse.rates()) {
                 *sum += one;
+            }
+            let turn = [state.pulse.turn_nanos_max, state.pulse.turn_commands_max];
+            for (most, one) in largest_turn.iter_mut().zip(turn) {
+                *most = (*most).max(one);
             }
             for (most, one) in clients.largest.iter_mut().zip(state.pulse.largest()) {
                 *most = (*most).max(one);
@@ -152,7 +159,19 @@ impl<'s> Snapshot<'s> {
         let options = server.config();
         let now = session.turn.now;
         let cpu = cpu();
-        Snapshot { server, options, now, stats, rates, commands, clients, memory, cpu, databases }
+        Snapshot {
+            server,
+            options,
+            now,
+            stats,
+            rates,
+            largest_turn,
+            commands,
+            clients,
+            memory,
+            cpu,
+            databases,
+        }
     }
 
     /// Connections refused.

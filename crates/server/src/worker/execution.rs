@@ -21,10 +21,13 @@ impl Worker {
             return;
         }
         let mut batch = std::mem::replace(&mut self.batch, Batch::empty());
-        self.clock = Ticks::now();
+        let begun = Ticks::now();
+        self.clock = begun;
         for piece in 0..batch.pieces.len() {
             self.run_piece(state, &mut batch, piece);
         }
+        // The last command's end is the end of all.
+        state.stats.command_nanos += self.clock.nanos_since(begun);
         batch.clear();
         self.batch = batch;
     }
@@ -97,9 +100,11 @@ impl Worker {
             self.again.push(token);
         }
         let [_, _, commands] = &mut client.totals;
-        *commands += (done - requests.start) as u64;
+        // One that waits is counted when its wait ends.
+        let waiting = usize::from(client.waiting.is_some());
+        *commands += (done - requests.start).saturating_sub(waiting) as u64;
         self.greet(&mut client);
-        let full = self.limits.input_exceeded(&client);
+        let full = self.limits.input_exceeded(&client, client.input.len());
         let follows = client.wants_sync.is_some();
         state.put_back(token, client);
         if follows {

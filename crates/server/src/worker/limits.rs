@@ -51,16 +51,15 @@ impl Limits {
         true
     }
 
-    /// Whether a connection has sent more than may wait to be run.
+    /// Whether a connection has sent more than may wait to be run: `input` bytes that have not run yet.
     #[inline]
-    pub fn input_exceeded(&self, client: &Client) -> bool {
+    pub fn input_exceeded(&self, client: &Client, input: usize) -> bool {
         let most = if client.authenticated {
             self.query_buffer
         } else {
             self.query_buffer.min(UNAUTHENTICATED_INPUT_BYTES_MAX)
         };
-        client.input.len() > most
-            || client.multi.as_ref().is_some_and(|m| m.bytes + client.input.len() > most)
+        input > most || client.multi.as_ref().is_some_and(|m| m.bytes + input > most)
     }
 
     /// Whether a connection has more output waiting than it may. Notes when it came above the soft limit.

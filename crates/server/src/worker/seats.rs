@@ -36,6 +36,17 @@ impl Seat {
 }
 
 impl WorkerState {
+    /// A turn of the event loop is over. `commands`: how many had run before it.
+    #[inline]
+    pub(super) fn note_turn(&mut self, nanos: u64, commands: u64) {
+        let WorkerState { stats, pulse, .. } = self;
+        stats.turns += 1;
+        stats.turn_nanos += nanos;
+        pulse.turn_nanos_max = pulse.turn_nanos_max.max(nanos);
+        let commands = stats.commands.saturating_sub(commands);
+        pulse.turn_commands_max = pulse.turn_commands_max.max(commands);
+    }
+
     pub(super) fn seat(&mut self, client: Client) -> u64 {
         let at = self.free.pop().unwrap_or_else(|| {
             self.clients.push(Seat::default());

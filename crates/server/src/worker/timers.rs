@@ -115,8 +115,9 @@ impl Worker {
             *input = (*input).max(client.input.len());
             *output = (*output).max(client.out.len());
         }
-        let Stats { commands, bytes_in, bytes_out, .. } = state.stats;
-        state.pulse.beat(Instant::now(), [commands, bytes_in, bytes_out], buffers);
+        let Stats { commands, bytes_in, bytes_out, turns, turn_nanos, .. } = state.stats;
+        let counts = [commands, bytes_in, bytes_out, turns, turn_nanos];
+        state.pulse.beat(Instant::now(), counts, buffers);
         if self.number == 0 {
             self.server.note_memory();
         }
