@@ -95,7 +95,7 @@ mod tests {
     #[test]
     fn turns_a_waiting_connection_away() {
         let path = std::env::temp_dir().join(format!("larder-spare-{}.sock", std::process::id()));
-        let listener = Listener::unix(&path, 0o700, 16).unwrap();
+        let listener = Listener::unix(&path, 0o700, None, 16).unwrap();
         let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let mut spare = SpareDescriptor::new();
         assert!(spare.turn_away(&listener));

@@ -62,11 +62,12 @@ impl Listener {
         Ok(Listener { fd, kind: Kind::Tcp })
     }
 
-    /// Listens on a unix socket with these permissions (octal mode), replacing a stale socket file.
+    /// Listens on a unix socket with these permissions (octal mode) and this group, replacing a stale socket file.
     ///
     /// # Errors
-    /// When the path cannot be bound, which includes that something other than a socket is there.
-    pub fn unix(path: &Path, mode: u32, backlog: i32) -> io::Result<Listener> {
+    /// When the path cannot be bound, which includes that something other than a socket is there; or the file
+    /// cannot be given to the group.
+    pub fn unix(path: &Path, mode: u32, group: Option<u32>, backlog: i32) -> io::Result<Listener> {
         remove_socket(path);
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let fd = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
@@ -74,6 +75,9 @@ impl Listener {
         // Before listening, so that nobody connects under other permissions.
         if mode != 0 {
             chmod(path, Mode::from_raw_mode(mode))?;
+        }
+        if let Some(group) = group {
+            std::os::unix::fs::chown(path, None, Some(group))?;
         }
         listen(&fd, backlog)?;
         Ok(Listener { fd, kind: Kind::Unix(path.to_owned()) })
@@ -177,7 +181,7 @@ mod tests {
     fn unix_socket_has_its_mode_and_goes_with_the_listener() {
         use std::os::unix::fs::PermissionsExt;
         let path = std::env::temp_dir().join(format!("larder-net-{}.sock", std::process::id()));
-        let listener = Listener::unix(&path, 0o700, 16).unwrap();
+        let listener = Listener::unix(&path, 0o700, None, 16).unwrap();
         let mode = std::fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o700);
         let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
@@ -190,7 +194,7 @@ mod tests {
     fn unix_listener_spares_what_is_no_socket() {
         let path = std::env::temp_dir().join(format!("larder-net-{}.txt", std::process::id()));
         std::fs::write(&path, b"data").unwrap();
-        assert!(Listener::unix(&path, 0o700, 16).is_err());
+        assert!(Listener::unix(&path, 0o700, None, 16).is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"data");
         std::fs::remove_file(&path).unwrap();
     }
@@ -198,7 +202,7 @@ mod tests {
     #[test]
     fn waits_for_room_and_tells_when_it_comes() {
         let path = std::env::temp_dir().join(format!("larder-room-{}.sock", std::process::id()));
-        let listener = Listener::unix(&path, 0o700, 16).unwrap();
+        let listener = Listener::unix(&path, 0o700, None, 16).unwrap();
         let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let stream = listener.accept().unwrap();
         let chunk = [7u8; 65536];

@@ -40,9 +40,12 @@ impl Doors {
         let mut inner = doors.inner.lock();
         open_tcp(&mut inner, config)?;
         if let Some(path) = &config.unixsocket {
-            let listener =
-                Listener::unix(Path::new(path), config.unixsocketperm, config.tcp_backlog);
-            let listener = listener
+            let group = match config.unixsocketgroup.as_str() {
+                "" => None,
+                name => Some(group(name).ok_or_else(|| format!("There is no group '{name}'"))?),
+            };
+            let (path_of, mode) = (Path::new(path), config.unixsocketperm);
+            let listener = Listener::unix(path_of, mode, group, config.tcp_backlog)
                 .map_err(|error| format!("Could not listen on the unix socket {path}: {error}"))?;
             add(&mut inner, format!("the unix socket {path}"), listener, false);
         }
@@ -132,5 +135,34 @@ fn warn_of_backlog(config: &Config) {
             "WARNING: The TCP backlog setting of {} cannot be enforced because {PATH} is set to the lower value of {most}.",
             config.tcp_backlog
         ));
+    }
+}
+/// The number of a group, from its name in /etc/group or the number itself.
+fn group(name: &str) -> Option<u32> {
+    if let Ok(number) = name.parse() {
+        return Some(number);
+    }
+    let text = std::fs::read_to_string("/etc/group").ok()?;
+    group_in(&text, name)
+}
+
+/// A line is `name:password:number:members`.
+fn group_in(text: &str, name: &str) -> Option<u32> {
+    let mut lines = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    lines.find_map(|line| match line.as_slice() {
+        [of, _, number, ..] if *of == name => number.parse().ok(),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_found_by_name_and_number() {
+        let text = "root:x:0:\n# no group\nwheel:x:10:anna,otto\n";
+        assert_eq!((group_in(text, "wheel"), group_in(text, "otto")), (Some(10), None));
+        assert_eq!(group("4711"), Some(4711));
     }
 }

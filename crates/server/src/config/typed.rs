@@ -58,6 +58,8 @@ config! {
     unixsocket: Option<String> = "unixsocket",
     /// Its permissions; 0 = as the umask leaves them.
     unixsocketperm: u32 = "unixsocketperm",
+    /// Group that owns it; empty = as the system decides.
+    unixsocketgroup: String = "unixsocketgroup",
     /// Most clients at one time.
     maxclients: u32 = "maxclients",
     /// Bytes; 0 = no limit.

@@ -44,9 +44,13 @@ pub(super) static ROWS: &[Row] = &[
         "Permissions of the Unix socket; 0 = what the umask leaves.",
     )
     .immutable(),
-    Row::new("unixsocketgroup", Kind::Text, "", "Group that owns the Unix socket.")
-        .immutable()
-        .later("changing the owner of the socket is not implemented"),
+    Row::new(
+        "unixsocketgroup",
+        Kind::Text,
+        "",
+        "Group that owns the Unix socket: its number, or its name in /etc/group.",
+    )
+    .immutable(),
     Row::new("maxclients", Kind::Integer(1, 4_294_967_295), "10000", "Most clients at one time."),
     Row::new(
         "bind-source-addr",
