@@ -5,6 +5,7 @@ use larder_protocol::reply::Reply;
 use larder_store::{Kind, Settings, View};
 
 use crate::effects::Effects;
+use crate::fault::Fault;
 
 /// The surroundings of one command. The fields are public so that handlers can borrow them apart.
 pub struct Context<'a> {
@@ -22,6 +23,24 @@ pub struct Context<'a> {
     pub may_block: bool,
     /// The command waited before and is run again because a key became ready.
     pub retry: bool,
+    /// Bytes of output above which the connection is closed without sending them: who writes very much may
+    /// stop there. `usize::MAX` = none.
+    pub reply_max: usize,
+}
+
+impl Context<'_> {
+    /// Whether so many draws with repetition (a negative count) may be made.
+    ///
+    /// # Errors
+    /// They are more than memory has room for, and nothing else would end them.
+    pub fn allow_draws(&self, count: i64) -> Result<(), Fault> {
+        /// Elements drawn with repetition where no limit on output ends them.
+        const DRAW_MAX: i64 = 10_000_000;
+        if count < -DRAW_MAX && self.reply_max == usize::MAX {
+            return Err(Fault::text("ERR value is out of range"));
+        }
+        Ok(())
+    }
 }
 
 /// How a handler ended.

@@ -349,9 +349,9 @@ fn keys(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let pattern = args.at(1);
     let mark = ctx.reply.defer();
     let mut count = 0usize;
-    let reply = &mut ctx.reply;
+    let (reply, reply_max) = (&mut ctx.reply, ctx.reply_max);
     ctx.keys.for_each_key(|key, _| {
-        if pattern == b"*" || glob::matches(pattern, key) {
+        if reply.len() <= reply_max && (pattern == b"*" || glob::matches(pattern, key)) {
             reply.bulk(key);
             count += 1;
         }

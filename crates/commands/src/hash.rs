@@ -9,7 +9,7 @@ use larder_store::{EventClass, Text};
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::support::{DRAW_MAX, ScanOptions, bulk, write_scan};
+use crate::support::{ScanOptions, bulk, write_scan};
 
 mod field_expiry;
 
@@ -281,9 +281,8 @@ fn hrandfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     if args.len() > 4 || (args.len() == 4 && !with_values) {
         return Err(Fault::SYNTAX);
     }
-    if count < -DRAW_MAX {
-        return Err(Fault::text("ERR value is out of range"));
-    }
+    ctx.allow_draws(count)?;
+    let reply_max = ctx.reply_max;
     expire_fields(ctx, key)?;
     let Some(hash) = ctx.keys.read::<Hash>(key)? else {
         ctx.reply.array(0);
@@ -302,11 +301,14 @@ fn hrandfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
             bulk(&mut ctx.reply, value);
             written += usize::from(!pairs);
         }
+        ctx.reply.len() <= reply_max
     };
     if count < 0 {
         for _ in 0..count.unsigned_abs() {
-            if let Some((field, value)) = hash.random(ctx.rng, now) {
-                show(field, value);
+            if let Some((field, value)) = hash.random(ctx.rng, now)
+                && !show(field, value)
+            {
+                break;
             }
         }
     } else {

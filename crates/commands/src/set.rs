@@ -7,7 +7,7 @@ use larder_store::value::Set;
 use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
-use crate::support::{DRAW_MAX, ScanOptions, bulk, positive, write_scan};
+use crate::support::{ScanOptions, bulk, positive, write_scan};
 
 mod combine;
 mod rows;
@@ -150,9 +150,8 @@ fn srandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
         return Ok(Outcome::Done);
     }
     let count = args.i64(2)?;
-    if count < -DRAW_MAX {
-        return Err(Fault::text("ERR value is out of range"));
-    }
+    ctx.allow_draws(count)?;
+    let reply_max = ctx.reply_max;
     let Some(set) = ctx.keys.read::<Set>(key)? else {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
@@ -161,6 +160,9 @@ fn srandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
         let count = usize::try_from(count.unsigned_abs()).unwrap_or(0);
         ctx.reply.array(count);
         for _ in 0..count {
+            if ctx.reply.len() > reply_max {
+                break;
+            }
             match set.random(ctx.rng) {
                 Some(member) => bulk(&mut ctx.reply, member),
                 None => ctx.reply.null(),

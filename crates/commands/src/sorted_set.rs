@@ -10,7 +10,7 @@ use crate::args::Args;
 use crate::context::{Context, Outcome};
 use crate::fault::Fault;
 use crate::pops::{self, Ends, taken};
-use crate::support::{DRAW_MAX, ScanOptions, bulk, positive, write_scan};
+use crate::support::{ScanOptions, bulk, positive, write_scan};
 
 mod combine;
 pub(crate) mod ranges;
@@ -339,9 +339,8 @@ fn zrandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
     if args.len() > 4 || (args.len() == 4 && !with_scores) {
         return Err(Fault::SYNTAX);
     }
-    if count < -DRAW_MAX {
-        return Err(Fault::text("ERR value is out of range"));
-    }
+    ctx.allow_draws(count)?;
+    let reply_max = ctx.reply_max;
     let Some(sorted) = ctx.keys.read::<SortedSet>(key)? else {
         ctx.reply.array(0);
         return Ok(Outcome::Done);
@@ -350,14 +349,19 @@ fn zrandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
     let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     let wanted = if count < 0 { wanted } else { wanted.min(sorted.len()) };
     ctx.reply.array(if with_scores && !nested { wanted * 2 } else { wanted });
-    let mut show = |member: Text<'_>, score: f64| match with_scores {
-        true => pair(&mut ctx.reply, member, score, nested),
-        false => bulk(&mut ctx.reply, member),
+    let mut show = |member: Text<'_>, score: f64| {
+        match with_scores {
+            true => pair(&mut ctx.reply, member, score, nested),
+            false => bulk(&mut ctx.reply, member),
+        }
+        ctx.reply.len() <= reply_max
     };
     if count < 0 {
         for _ in 0..wanted {
-            if let Some((member, score)) = sorted.random(ctx.rng) {
-                show(member, score);
+            if let Some((member, score)) = sorted.random(ctx.rng)
+                && !show(member, score)
+            {
+                break;
             }
         }
     } else {

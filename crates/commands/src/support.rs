@@ -196,9 +196,6 @@ impl<'a> ScanOptions<'a> {
     }
 }
 
-/// Elements drawn with repetition are bounded like this, so that a huge count cannot fill the memory.
-pub(crate) const DRAW_MAX: i64 = 10_000_000;
-
 /// Finishes the reply of a SCAN within a key: the next cursor and the elements already encoded.
 pub(crate) fn write_scan(reply: &mut Reply<'_>, next: u64, count: usize, elements: &[u8]) {
     reply.bulk(number::decimal(next).as_bytes());

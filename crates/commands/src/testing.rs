@@ -79,6 +79,7 @@ impl Bench {
             settings: &self.settings,
             may_block: true,
             retry: false,
+            reply_max: usize::MAX,
         };
         let result = handler(&mut context, view);
         let changes = context.keys.tally.dirty - context.keys.tally.expired;

@@ -230,6 +230,7 @@ impl Server {
             settings: &self.settings,
             may_block: true,
             retry: true,
+            reply_max: usize::MAX,
         };
         let before = record::changes(&context.keys);
         let outcome = handler(&mut context, args);

@@ -20,6 +20,12 @@ use crate::tracking::{Mode, Tracker};
 /// Output up to this many bytes is what Redis keeps in a client's own buffer, the rest in a list.
 const FIRST_BUFFER: usize = 16 * 1024;
 
+/// What Redis takes for 16 KiB of the list: the allocator's next size without the head, and the entry of the list.
+const BLOCK: usize = 20 * 1024 - 16;
+const BLOCK_OVERHEAD: usize = 40;
+/// Output that no limit counts.
+pub const UNCOUNTED_OUTPUT: usize = FIRST_BUFFER;
+
 /// Unsent bytes above which a connection is not read.
 const BACKLOG_MAX: usize = 1 << 20;
 
@@ -68,6 +74,8 @@ pub struct Client {
     pub parser: RequestParser,
     /// Bytes to send, after the first `sent` of them.
     pub out: Vec<u8>,
+    /// A reply became larger than may ever be sent: what is in `out` is not sent any more.
+    pub overflown: bool,
     /// How much of `out` is sent already.
     pub sent: usize,
     /// When its unsent output came above the soft limit.
@@ -158,6 +166,7 @@ impl Client {
             wanted: 0,
             parser: RequestParser::default(),
             out: Vec::new(),
+            overflown: false,
             sent: 0,
             above_soft: None,
             accounted: 0,
@@ -251,9 +260,13 @@ impl Client {
         self.out.len().saturating_sub(self.sent)
     }
 
-    /// The same without what would fit into the first buffer, as Redis counts it.
+    /// The same as Redis counts it: whole blocks, without what would fit into the first buffer.
     pub fn output_memory(&self) -> usize {
-        self.unsent().saturating_sub(FIRST_BUFFER)
+        self.output_blocks() * (BLOCK + BLOCK_OVERHEAD)
+    }
+
+    fn output_blocks(&self) -> usize {
+        self.unsent().saturating_sub(FIRST_BUFFER).div_ceil(BLOCK)
     }
 
     /// Bytes that it holds, its buffers included.
@@ -335,7 +348,7 @@ impl Client {
             self.out.capacity(),
             self.unsent(),
             self.unsent().min(FIRST_BUFFER),
-            self.output_memory().div_ceil(FIRST_BUFFER),
+            self.output_blocks(),
             self.output_memory(),
             self.memory(),
             match self.interest {

@@ -290,6 +290,7 @@ impl Turn<'_> {
         if others.is_some() {
             *self.clock = Ticks::now();
         }
+        let reply_max = self.server.reply_max(client);
         let failed = match entry.command.run {
             Run::Data(_) => {
                 self.run_data(client, token, entry, args, at, others.is_some()).is_err()
@@ -322,6 +323,9 @@ impl Turn<'_> {
         let on = client.reply_mode == ReplyMode::On && entry.command.name == "client";
         if !wanted && !on && !message {
             client.out.truncate(start);
+        } else if client.out.len() > reply_max {
+            // It may have ended early, so nobody is to read it.
+            client.overflown = true;
         }
         if client.caching.is_some() && entry.command.name != "client" && client.multi.is_none() {
             client.caching = None;
@@ -373,7 +377,7 @@ impl Turn<'_> {
         let server = self.server;
         let keyspace = &server.keyspace;
         let tracker = client.caches().cloned();
-        let start = client.out.len();
+        let (start, reply_max) = (client.out.len(), server.reply_max(client));
         let mut context = Context {
             keys: keyspace.view_none(&server.settings, client.db, self.now),
             reply: Reply::new(&mut client.out, client.version),
@@ -382,6 +386,7 @@ impl Turn<'_> {
             settings: &server.settings,
             may_block: true,
             retry: false,
+            reply_max,
         };
         match at {
             Some(at) => context.keys.lock_key(args.at(1), at),

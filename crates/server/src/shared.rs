@@ -22,6 +22,7 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::admission::Admitted;
 use crate::background::Background;
 use crate::blocking::{Blocked, Waiter};
+use crate::client::Client;
 use crate::commandlog::CommandLog;
 use crate::config::Config;
 use crate::durability::aof::{Aof, LAG_BYTES_MAX};
@@ -173,6 +174,10 @@ pub struct Server {
     pub pause: Mutex<Option<(Millis, bool)>>,
     /// Whether there is a pause, for the hot path.
     pub paused: AtomicBool,
+    /// DEBUG PAUSE-CRON.
+    pub ticks_paused: AtomicBool,
+    /// See [`Server::reply_max`].
+    pub output_max: AtomicUsize,
     /// The memory used, and the limit (0 = none).
     pub memory: MemoryProbe,
     /// `maxmemory`, for the hot path.
@@ -251,6 +256,8 @@ impl Server {
             errors: Mutex::default(),
             pause: Mutex::new(None),
             paused: AtomicBool::new(false),
+            ticks_paused: AtomicBool::new(false),
+            output_max: AtomicUsize::new(usize::MAX),
             revision: AtomicU64::new(0),
             clients_memory: AtomicUsize::new(0),
             strangers: AtomicUsize::new(0),
@@ -290,6 +297,7 @@ impl Server {
         self.events.store(events.0, Ordering::Release);
         self.latency.configure(config.latency_monitor_threshold, config.latency_tracking);
         self.tracking.configure(config.tracking_table_max_keys);
+        self.output_max.store(output_max(&config), Ordering::Relaxed);
         let limits = [
             (config.slowlog_log_slower_than, config.slowlog_max_len),
             (config.commandlog_request_larger_than, config.commandlog_large_request_max_len),
@@ -307,6 +315,16 @@ impl Server {
         self.revision.fetch_add(1, Ordering::AcqRel);
         self.observe();
         Ok(())
+    }
+
+    /// Bytes of output above which a connection is closed: known of ordinary ones only, whose replies grow.
+    #[inline]
+    pub fn reply_max(&self, client: &Client) -> usize {
+        let most = self.output_max.load(Ordering::Relaxed);
+        if most == usize::MAX || client.monitor || client.subscription_count() > 0 {
+            return usize::MAX;
+        }
+        most.saturating_add(client.sent)
     }
 
     /// Whether a failed save is a reason to refuse writes.
@@ -428,6 +446,17 @@ impl Server {
         self.stopping.store(true, Ordering::Release);
         for worker in &self.workers {
             worker.mailbox.wake();
+        }
+    }
+}
+
+/// The hard limit of ordinary connections, and what it does not count.
+fn output_max(config: &Config) -> usize {
+    match config.client_output_buffer_limit.normal.hard {
+        0 => usize::MAX,
+        hard => {
+            let hard = usize::try_from(hard).unwrap_or(usize::MAX);
+            hard.saturating_add(crate::client::UNCOUNTED_OUTPUT)
         }
     }
 }

@@ -273,6 +273,7 @@ fn run_queue(
             show(server, client, owned);
         }
     }
+    let reply_max = server.reply_max(client);
     let mut context = Context {
         keys: view,
         reply: Reply::new(&mut client.out, client.version),
@@ -281,6 +282,7 @@ fn run_queue(
         settings: &server.settings,
         may_block: false,
         retry: false,
+        reply_max,
     };
     context.reply.array(multi.queue.len());
     let mut books = Vec::with_capacity(multi.queue.len());
@@ -380,6 +382,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
             Run::Data(_) => {
                 let client = &mut *session.client;
                 let tracker = client.caches().cloned();
+                let reply_max = server.reply_max(client);
                 let mut context = Context {
                     keys: server.keyspace.view_all(&server.settings, client.db, session.turn.now),
                     reply: Reply::new(&mut client.out, client.version),
@@ -388,6 +391,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     settings: &server.settings,
                     may_block: false,
                     retry: false,
+                    reply_max,
                 };
                 let mut unit = Unit::of(server.books());
                 let ready = &mut *session.turn.ready;

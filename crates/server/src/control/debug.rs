@@ -12,6 +12,7 @@ use larder_store::{DbIndex, Deadline, EventClass, RecordRef, View};
 use super::{ControlCommand, Session, help_of};
 use crate::config::Permission;
 use crate::dispatch;
+use crate::durability::save;
 
 /// The rows.
 pub const COMMANDS: &[ControlCommand] = &[ControlCommand::exclusive(DEBUG, debug)];
@@ -42,6 +43,14 @@ const PROBES: &[Row] = &[
     ("error", "text", "Answers with this error.", 1, 1, error),
     ("listpack", "key", "How large a value in the small form is.", 1, 1, listpack),
     ("object", "key", "How a key is held in memory.", 1, 2, object),
+    (
+        "pause-cron",
+        "<0 | 1>",
+        "Whether what is due by the clock waits: expiry unasked, closing of idle connections, rates.",
+        1,
+        1,
+        pause_cron,
+    ),
     ("populate", "count [prefix [size]]", "Creates strings, if absent.", 1, 3, populate),
     ("protocol", "type", "Answers with an example of a type of reply.", 1, 1, protocol),
     (
@@ -59,6 +68,14 @@ const PROBES: &[Row] = &[
         1,
         1,
         set_active_expire,
+    ),
+    (
+        "reload",
+        "[NOSAVE] [NOFLUSH]",
+        "Saves the data, forgets it, and loads it; without saving or forgetting if so told.",
+        0,
+        2,
+        reload,
     ),
     (
         "config-rewrite-force-all",
@@ -199,6 +216,36 @@ fn listpack(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     let text = format!("elements:{elements} bytes:{}", record.memory_usage());
     drop(view);
     session.reply().simple(&text);
+    Ok(())
+}
+
+fn reload(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let (mut saves, mut empties) = (true, true);
+    for at in 2..args.len() {
+        match (args.is(at, "NOSAVE"), args.is(at, "NOFLUSH")) {
+            (true, _) => saves = false,
+            (_, true) => empties = false,
+            // MERGE, which lets the file win over what is there, is not for a loader that refuses a key twice.
+            _ => {
+                return Err(Fault::text(
+                    "ERR DEBUG RELOAD only supports the NOSAVE and NOFLUSH options.",
+                ));
+            }
+        }
+    }
+    let dirty = super::persistence::modifications(session);
+    save::reload(session.turn.server, dirty, saves, empties).map_err(|error| {
+        crate::log::warning(&format!("DEBUG RELOAD failed: {error}"));
+        Fault::text("ERR Error trying to load the RDB dump, check server logs.")
+    })?;
+    session.reply().ok();
+    Ok(())
+}
+
+fn pause_cron(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let paused = args.i64(2)? != 0;
+    session.turn.server.ticks_paused.store(paused, Ordering::Relaxed);
+    session.reply().ok();
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use larder_store::DbIndex;
 use super::config::config;
 use super::{ControlCommand, Session};
 use crate::databases;
-use crate::durability::record;
+use crate::durability::{record, save};
 use crate::observe::info;
 use crate::observe::snapshot::Snapshot;
 
@@ -147,6 +147,10 @@ fn flush(session: &mut Session<'_, '_, '_>, args: Args<'_>, all: bool) -> Result
         session.turn.stats.dirty += databases::flush(server, db, session.turn.now, at_once);
     }
     databases::tell_flushed(server);
+    if all && !server.config().save.is_empty() {
+        // The old file must not bring back what was thrown away. A save that runs notices by itself.
+        let _ = save::save_now(server, super::persistence::modifications(session));
+    }
     record::record_request(server.books(), session.client.db, args);
     session.reply().ok();
     Ok(())

@@ -289,6 +289,7 @@ impl<'s> Applier<'s> {
             settings: &server.settings,
             may_block: false,
             retry: false,
+            reply_max: usize::MAX,
         };
         let mut result = Ok(());
         for (db, entry, args) in requests {

@@ -11,6 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use larder_persist::rdb::{self, Version, WriteError};
+use larder_store::DbIndex;
 use larder_store::snapshot::{self, Snapshot};
 use parking_lot::Mutex;
 
@@ -356,6 +357,23 @@ fn write(
     })?;
     file.sync_all()?;
     Ok(())
+}
+
+/// Reads the file back, as after a restart: saves first if `saves`, and empties the databases first if `empties`.
+/// For tests, and only in the exclusive section.
+///
+/// # Errors
+/// What went wrong; after a failed load the data is incomplete.
+pub fn reload(server: &Server, dirty: u64, saves: bool, empties: bool) -> Result<(), String> {
+    if saves {
+        save_now(server, dirty).map_err(|error| error.to_string())?;
+    }
+    if empties {
+        for db in (0..server.keyspace.databases()).filter_map(|db| u8::try_from(db).ok()) {
+            server.background.free_tables(server.keyspace.flush(DbIndex(db)), true);
+        }
+    }
+    load(server)
 }
 
 /// Fills the keyspace from the file, if there is one.

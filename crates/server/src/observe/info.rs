@@ -169,7 +169,7 @@ pub const SECTIONS: &[Section] = &[
     fixed("Memory", memory::MEMORY),
     fixed("Persistence", metrics::PERSISTENCE),
     fixed("Stats", metrics::STATS),
-    each("Replication", true, crate::replication::show::lines),
+    each("Replication", Shown::Usually, crate::replication::show::lines),
     fixed("CPU", metrics::CPU),
     each("Modules", Shown::Usually, |_| Vec::new()),
     each("Commandstats", Shown::WithAll, lists::command_stats),

@@ -52,7 +52,7 @@ pub struct Parsed {
 /// Where the bytes of a piece are.
 enum Source {
     Arena(Range<usize>),
-    /// In `Piece::own`: the connection's own buffer, or the words of an inline request.
+    /// In `Piece::own`: the connection's own buffer.
     Own,
 }
 
@@ -82,7 +82,7 @@ pub struct Piece {
     wanted: usize,
     source: Source,
     own: Vec<u8>,
-    /// The words of an inline request, which the arguments are places in.
+    /// The words of inline requests, which the arguments are places in.
     inline: Option<Vec<u8>>,
 }
 
@@ -237,6 +237,12 @@ impl Batch {
                 return;
             };
             match parser.next(rest, &limits, &mut self.scratch) {
+                Ok(Step::Request { .. }) if piece.inline.is_some() => {
+                    // It runs next time: its arguments are places in other bytes than those of inline requests.
+                    *parser = RequestParser::default();
+                    piece.more = true;
+                    return;
+                }
                 Ok(Step::Request { consumed }) => {
                     let first = self.ranges.len();
                     let moved = |range: &ArgRange| ArgRange {
@@ -252,23 +258,25 @@ impl Batch {
                     }
                 }
                 Ok(Step::Inline { consumed }) => {
-                    if self.requests.len() > from {
-                        // Its words are the parser's own: it is run alone, next time.
+                    if piece.inline.is_none() && self.requests.len() > from {
+                        // Its words are the parser's own: it runs next time.
                         *parser = RequestParser::default();
                         piece.more = true;
                         return;
                     }
                     piece.used += consumed;
                     if !self.scratch.is_empty() {
-                        let first = self.ranges.len();
-                        self.ranges.extend_from_slice(&self.scratch);
-                        let words = parser.inline_text().to_vec();
+                        let words = piece.inline.get_or_insert_default();
+                        let (first, base) = (self.ranges.len(), words.len());
+                        words.extend_from_slice(parser.inline_text());
+                        let moved = |range: &ArgRange| ArgRange {
+                            start: range.start + base,
+                            end: range.end + base,
+                        };
+                        self.ranges.extend(self.scratch.iter().map(moved));
                         let args = self.ranges.get(first..).unwrap_or(&[]);
-                        let parsed = recognise(server, client.db, &words, args, first, piece.used);
+                        let parsed = recognise(server, client.db, words, args, first, piece.used);
                         self.requests.push(parsed);
-                        piece.inline = Some(words);
-                        piece.more = true;
-                        return;
                     }
                 }
                 Ok(Step::Incomplete { wanted }) => {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use larder_base::time::Millis;
@@ -87,6 +88,9 @@ impl Worker {
     /// What is due `hz` times a second: idle connections, expired keys.
     pub(super) fn tick(&mut self, state: &mut MutexGuard<'_, WorkerState>) -> io::Result<()> {
         self.load.judge();
+        if self.server.ticks_paused.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         if self.accept_again.is_some_and(|when| when <= Instant::now()) {
             self.accept_again = None;
             self.watch_listeners()?;

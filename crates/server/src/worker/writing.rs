@@ -24,7 +24,7 @@ impl Worker {
     fn write(&mut self, state: &mut MutexGuard<'_, WorkerState>, token: u64) {
         let WorkerState { clients, stats, .. } = &mut **state;
         let Some(client) = seats::find(clients, token) else { return };
-        if self.limits.output_exceeded(client, self.now) {
+        if client.overflown || self.limits.output_exceeded(client, self.now) {
             stats.dropped += 1;
             let id = client.id;
             crate::log::warning(&format!("Client {id} is closed: it does not read its output"));
