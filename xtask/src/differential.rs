@@ -5,7 +5,7 @@
 mod compare;
 mod coverage;
 mod event;
-mod generator;
+pub mod generator;
 mod shrink;
 mod stage;
 mod templates;

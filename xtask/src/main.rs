@@ -15,6 +15,7 @@ mod memory;
 mod overcommit;
 mod process;
 mod rdb_matrix;
+mod replication;
 mod saving;
 mod stall;
 mod tidy;
@@ -31,6 +32,7 @@ cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their re
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB files and payloads between us and a real server
 cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
+cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N] [--seed S]  chains with real servers, links cut, primaries moved
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
@@ -64,6 +66,7 @@ fn main() -> Result<()> {
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("rdb-matrix") => rdb_matrix::run(args.get(1..).unwrap_or(&[])),
         Some("crash-points") => crash_points::run(args.get(1..).unwrap_or(&[])),
+        Some("replication") => replication::run(args.get(1..).unwrap_or(&[])),
         Some("endure") => endure::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;
