@@ -199,7 +199,12 @@ impl<'s> Applier<'s> {
             };
         }
         if entry.command.flags.has(Flags::WHOLE_KEYSPACE) {
-            return Err(ApplyError::Misplaced(entry.command.name));
+            let request = [(db, entry, args)];
+            let result = self.exclusively(apart, |this, stats| {
+                this.repeat(stats, Slots::All, &request, Some(raw))
+            });
+            self.serve(&mut apart.stats);
+            return result;
         }
         let at = dispatch::locate_keys(&server.keyspace, entry.command, args);
         let request = [(db, entry, args)];
@@ -224,7 +229,7 @@ impl<'s> Applier<'s> {
             .collect();
         let mut requests = Vec::new();
         let mut keys = Vec::new();
-        let mut has_control = false;
+        let mut needs_all = false;
         for (db, words) in &slices {
             let args = Args::new(words);
             let Some(entry) = server.registry.find(args.at(0)) else {
@@ -236,13 +241,14 @@ impl<'s> Applier<'s> {
             }
             if matches!(entry.command.run, Run::Control) {
                 check_control(entry)?;
-                has_control = true;
+                needs_all = true;
             }
+            needs_all |= entry.command.flags.has(Flags::WHOLE_KEYSPACE);
             let located = dispatch::locate_keys(&server.keyspace, entry.command, args);
             keys.extend(located.into_iter().map(|at| (*db, at)));
             requests.push((*db, entry, args));
         }
-        let result = if has_control {
+        let result = if needs_all {
             self.exclusively(apart, |this, stats| {
                 let mut result = Ok(());
                 for (db, entry, args) in &requests {

@@ -163,3 +163,28 @@ fn changed_keys_alone_bring_a_copy_up_to_date() {
     let mut view = copy.keyspace.view_all(&copy.settings, DbIndex(0), now());
     assert_eq!(view.read::<larder_store::Set>(b"s").expect("a set").expect("there").len(), 4);
 }
+
+#[test]
+fn commands_that_reach_other_databases_are_repeated_alone_and_in_transactions() {
+    let server = server();
+    server.set_journal(Mode::Follows, Some(Offset(0)));
+    let lines = [
+        "SELECT 1",
+        "SET a 1",
+        "COPY a b DB 2",
+        "MULTI",
+        "INCR a",
+        "COPY a c DB 3",
+        "MOVE a 4",
+        "EXEC",
+        "RPUSH l 3 1 2",
+        "SORT l STORE sorted",
+    ];
+    let (results, stream) = play(&server, &lines);
+    assert!(results.iter().all(Result::is_ok), "{results:?}");
+    assert_eq!(text(&server, 2, "b").as_deref(), Some("1"));
+    assert_eq!(text(&server, 3, "c").as_deref(), Some("2"));
+    assert_eq!(text(&server, 4, "a").as_deref(), Some("2"));
+    assert_eq!(text(&server, 1, "a"), None);
+    assert_eq!(recorded(&server), stream);
+}

@@ -65,6 +65,7 @@ fn follow(server: &Server) {
         let generation = state.generation;
         state.link = LinkState::Connecting;
         drop(state);
+        let begun = Instant::now();
         let end = Session::new(server, &primary, generation, &mut applier).run();
         applier.give_up_transaction();
         if !matches!(end, End::Changed | End::Stopping) {
@@ -76,7 +77,8 @@ fn follow(server: &Server) {
         if state.generation != generation {
             continue;
         }
-        let worked = state.link == LinkState::Connected;
+        // Only a link that lived is worth an attempt at once.
+        let worked = state.link == LinkState::Connected && begun.elapsed() > LOOK;
         state.link = LinkState::Connect;
         state.down_since = state.down_since.or(Some(now()));
         state.peer = None;
