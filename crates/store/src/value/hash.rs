@@ -362,20 +362,17 @@ impl Hash {
 
     /// The big form, converting if need be.
     fn enlarge(&mut self, limits: &Thresholds) -> &mut Fields {
-        if let Form::Small(_) = self.word.form() {
+        self.word.enlarge(|packed| {
             let mut members = Members::new(limits.hasher);
-            for (field, value, _) in self.entries() {
+            let mut elements = packed.as_view().iter();
+            while let (Some(field), Some(value)) = (elements.next(), elements.next()) {
                 let record = field.with_bytes(|field| {
                     value.with_bytes(|value| Record::text(field, value, None, false))
                 });
                 members.insert(record);
             }
-            self.word = OneWord::big(Box::new(Fields { members, due: Ordered::new() }));
-        }
-        match self.word.form_mut() {
-            FormMut::Big(fields) => fields,
-            FormMut::Small(_) => unreachable!("converted above"),
-        }
+            Box::new(Fields { members, due: Ordered::new() })
+        })
     }
 }
 

@@ -489,18 +489,14 @@ impl List {
 
     /// The big form, converting if need be.
     fn enlarge(&mut self) -> &mut Chunks {
-        if let FormMut::Small(packed) = self.word.form_mut() {
+        self.word.enlarge(|packed| {
             let packed = std::mem::replace(packed, Linked::new());
             let mut chunks = Chunks { len: packed.count(), ..Chunks::default() };
             if chunks.len > 0 {
                 chunks.chunks.push_back(Arc::new(packed));
             }
-            self.word = OneWord::big(Box::new(chunks));
-        }
-        match self.word.form_mut() {
-            FormMut::Big(chunks) => chunks,
-            FormMut::Small(_) => unreachable!("converted above"),
-        }
+            Box::new(chunks)
+        })
     }
 
     /// Back to the small form once it is a single chunk, at most half full (so that a list at the

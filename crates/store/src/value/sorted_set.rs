@@ -402,17 +402,15 @@ impl SortedSet {
     }
 
     fn enlarge(&mut self, limits: &Thresholds) -> &mut Scored {
-        if let Form::Small(_) = self.word.form() {
+        self.word.enlarge(|packed| {
             let mut scored = Scored { members: Members::new(limits.hasher), tree: Ordered::new() };
-            for (member, score) in self.iter() {
+            let (pairs, mut at) = (Pairs(packed.as_view()), 0);
+            while let Some((member, score, next)) = pairs.next(at) {
                 member.with_bytes(|member| scored.add(member, score));
+                at = next;
             }
-            self.word = OneWord::big(Box::new(scored));
-        }
-        match self.word.form_mut() {
-            FormMut::Big(scored) => scored,
-            FormMut::Small(_) => unreachable!("converted above"),
-        }
+            Box::new(scored)
+        })
     }
 }
 

@@ -112,6 +112,19 @@ impl<S: Small, B> OneWord<S, B> {
     }
 }
 
+impl<S: Small, B> OneWord<S, B> {
+    /// The big form, made from the small one if need be.
+    #[inline]
+    pub fn enlarge(&mut self, make: impl FnOnce(&mut S) -> Box<B>) -> &mut B {
+        if let FormMut::Small(small) = self.form_mut() {
+            let big = make(small);
+            *self = OneWord::big(big);
+        }
+        // SAFETY: it was big, or was made so just now; we are borrowed exclusively.
+        unsafe { &mut *self.boxed() }
+    }
+}
+
 impl<S: Small, B> Drop for OneWord<S, B> {
     fn drop(&mut self) {
         if self.is_big() {
