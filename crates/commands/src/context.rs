@@ -21,8 +21,9 @@ pub struct Context<'a> {
     pub settings: &'a Settings,
     /// Whether a blocking command may wait: not within a transaction.
     pub may_block: bool,
-    /// The command waited before and is run again because a key became ready.
-    pub retry: bool,
+    /// The key for whose sake a command that waited is run again; it looks at no other. Whichever key became
+    /// ready first serves, wherever it stands in the request.
+    pub ready: Option<&'a [u8]>,
     /// Bytes of output above which the connection is closed without sending them: who writes very much may
     /// stop there. `usize::MAX` = none.
     pub reply_max: usize,

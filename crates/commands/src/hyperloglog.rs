@@ -477,6 +477,7 @@ fn pfmerge(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let mut registers = Registers::new();
     let mut dense = false;
     for key in args.from(1) {
+        ctx.keys.read_kind(key);
         if let Some(bytes) = find(ctx, key)? {
             dense = dense || bytes.get(4) == Some(&DENSE);
             registers.merge(bytes)?;

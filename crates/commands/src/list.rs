@@ -377,7 +377,7 @@ fn shift_or_wait(
     to: End,
     timeout_ms: Option<u64>,
 ) -> Result<Outcome, Fault> {
-    let turned = ctx.retry && ctx.keys.peek::<List>(args.at(1)).is_err();
+    let turned = ctx.ready.is_some() && ctx.keys.peek::<List>(args.at(1)).is_err();
     if !turned && shift(ctx, args.at(1), args.at(2), from, to)? {
         return Ok(Outcome::Done);
     }

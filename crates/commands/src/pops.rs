@@ -57,11 +57,14 @@ fn take_first<T: Ends>(
 ) -> Result<bool, Fault> {
     let limits = &ctx.settings.thresholds;
     for key in keys {
+        if ctx.ready.is_some_and(|ready| ready != *key) {
+            continue;
+        }
         match ctx.keys.peek::<T>(key) {
             Ok(found) if found.is_none_or(Typed::is_empty) => continue,
             Ok(_) => {}
             // Who waits already is blind to keys of other types.
-            Err(_) if ctx.retry => continue,
+            Err(_) if ctx.ready.is_some() => continue,
             Err(wrong) => return Err(wrong.into()),
         }
         let Some(found) = ctx.keys.write::<T>(key)? else { continue };

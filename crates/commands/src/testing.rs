@@ -78,7 +78,7 @@ impl Bench {
             rng: &mut rng,
             settings: &self.settings,
             may_block: true,
-            retry: false,
+            ready: None,
             reply_max: usize::MAX,
         };
         let result = handler(&mut context, view);

@@ -133,7 +133,7 @@ impl Server {
                 self.lose_interest(db, &key, now);
             }
             for waiter in waiters {
-                if !self.serve(&waiter, now, stats, rng, ready) {
+                if !self.serve(&waiter, &key, now, stats, rng, ready) {
                     continue;
                 }
                 self.blocked.remove(&waiter);
@@ -152,10 +152,11 @@ impl Server {
         }
     }
 
-    /// Runs a waiter's command again; true if it is over.
+    /// Runs a waiter's command again for the sake of a key; true if it is over.
     fn serve(
         &self,
         waiter: &Arc<Waiter>,
+        key: &[u8],
         now: Millis,
         stats: &mut Stats,
         rng: &mut Rng,
@@ -171,7 +172,7 @@ impl Server {
             let Address { worker, token } = waiter.address;
             self.post(worker, Letter::Served(token, reply.to_vec(), Some(Arc::clone(waiter))));
         };
-        if !self.run_apart(entry, db, version, args, now, stats, rng, answer, ready) {
+        if !self.run_apart(entry, db, version, args, Some(key), now, stats, rng, answer, ready) {
             // Nothing for it after all: it waits on, in its old place.
             waiter.ended.store(false, Ordering::Release);
             return false;
@@ -198,13 +199,13 @@ impl Server {
         let db = waiter.db;
         let args = Args::new(&slices);
         let unheard = &mut |_: &[u8]| {};
-        self.run_apart(&entry, db, waiter.version, args, now, stats, rng, unheard, ready);
+        self.run_apart(&entry, db, waiter.version, args, None, now, stats, rng, unheard, ready);
         let mut served = std::mem::take(ready);
         self.serve_ready(&mut served, now, stats, rng);
         *ready = served;
     }
 
-    /// Runs a data command outside of any connection; false if it would wait. Its reply goes to `answer` before
+    /// Runs a data command outside of any connection, for the sake of a key if it waited; false if it would wait on. Its reply goes to `answer` before
     /// anybody is told what it changed: who gets it may cache that.
     #[expect(clippy::too_many_arguments, reason = "what a command needs comes from several owners")]
     fn run_apart(
@@ -213,6 +214,7 @@ impl Server {
         db: DbIndex,
         version: Version,
         args: Args<'_>,
+        key: Option<&[u8]>,
         now: Millis,
         stats: &mut Stats,
         rng: &mut Rng,
@@ -229,7 +231,7 @@ impl Server {
             rng,
             settings: &self.settings,
             may_block: true,
-            retry: true,
+            ready: key,
             reply_max: usize::MAX,
         };
         let before = record::changes(&context.keys);

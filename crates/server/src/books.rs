@@ -61,7 +61,7 @@ impl Books<'_> {
         let sizes = [usec, to_i64(asked), to_i64(ran.reply.len())];
         for (log, amount) in [slow, requests, replies].into_iter().zip(sizes) {
             if log.wants(amount) {
-                let short = crate::commandlog::shortened(ran.args);
+                let short = crate::commandlog::shortened(ran.entry.command.name, ran.args);
                 let peer = client.stream.peer().to_string();
                 log.add(self.now.0 / 1000, amount, short, peer, client.name.clone());
             }

@@ -93,15 +93,16 @@ impl CommandLog {
     }
 }
 
-/// Which arguments of a request must never be shown: passwords.
-fn is_secret(args: Args<'_>, at: usize) -> bool {
-    if args.is(0, "AUTH") {
+/// Which arguments of a request must never be shown: passwords. `name` is the command's own, by whatever name
+/// it was called.
+fn is_secret(name: &str, args: Args<'_>, at: usize) -> bool {
+    if name == "auth" {
         return at > 0;
     }
-    if args.is(0, "HELLO") {
+    if name == "hello" {
         return at > 2 && (args.is(at - 1, "AUTH") || args.is(at - 2, "AUTH"));
     }
-    let sets = args.is(0, "CONFIG") && args.is(1, "SET");
+    let sets = name == "config" && args.is(1, "SET");
     let is_secret_option = |name: &[u8]| {
         let row = std::str::from_utf8(name).ok().and_then(options::find);
         row.is_some_and(|(_, row, _)| row.kind == options::Kind::Secret)
@@ -110,21 +111,21 @@ fn is_secret(args: Args<'_>, at: usize) -> bool {
 }
 
 /// The arguments of a request as others may see them.
-pub fn presentable(args: Args<'_>) -> OwnedArgs {
+pub fn presentable(name: &str, args: Args<'_>) -> OwnedArgs {
     let show = |(at, arg): (usize, &&[u8])| {
-        if is_secret(args, at) { b"(redacted)".to_vec() } else { arg.to_vec() }
+        if is_secret(name, args, at) { b"(redacted)".to_vec() } else { arg.to_vec() }
     };
     args.all().iter().enumerate().map(show).collect()
 }
 
 /// The same, shortened to what a log keeps.
-pub fn shortened(args: Args<'_>) -> OwnedArgs {
+pub fn shortened(name: &str, args: Args<'_>) -> OwnedArgs {
     let count = args.len();
     let kept = if count > ARGS_MAX { ARGS_MAX - 1 } else { count };
     let mut short: OwnedArgs = Vec::with_capacity(kept + 1);
     for (at, arg) in args.all().iter().enumerate().take(kept) {
         short.push(match arg.get(..ARG_BYTES_MAX) {
-            _ if is_secret(args, at) => b"(redacted)".to_vec(),
+            _ if is_secret(name, args, at) => b"(redacted)".to_vec(),
             Some(head) if arg.len() > ARG_BYTES_MAX => {
                 let mut head = head.to_vec();
                 let more = arg.len() - ARG_BYTES_MAX;

@@ -311,7 +311,7 @@ impl Turn<'_> {
         };
         // After it ran: EXEC comes behind the commands that it ran.
         if !self.server.monitors.is_idle() && is_shown(entry.command, args) {
-            self.server.monitors.show(self.server, client, args);
+            self.server.monitors.show(self.server, client, entry.command, args);
         }
         if self.server.journal.records_effects() && may_record(entry) {
             client.depends_on = self.server.journal.end();
@@ -385,7 +385,7 @@ impl Turn<'_> {
             rng: self.rng,
             settings: &server.settings,
             may_block: true,
-            retry: false,
+            ready: None,
             reply_max,
         };
         match at {

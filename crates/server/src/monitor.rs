@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use larder_commands::Args;
+use larder_commands::{Args, Command};
 use parking_lot::Mutex;
 
 use crate::client::Client;
@@ -43,7 +43,7 @@ impl Monitors {
     }
 
     /// Shows a request.
-    pub fn show(&self, server: &Server, client: &Client, args: Args<'_>) {
+    pub fn show(&self, server: &Server, client: &Client, command: &Command, args: Args<'_>) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let mut line = format!(
             "+{}.{:06} [{} {}]",
@@ -53,7 +53,7 @@ impl Monitors {
             client.stream.peer()
         )
         .into_bytes();
-        for arg in commandlog::presentable(args) {
+        for arg in commandlog::presentable(command.name, args) {
             line.push(b' ');
             quote(&mut line, &arg);
         }

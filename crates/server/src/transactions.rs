@@ -185,9 +185,10 @@ fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
 fn show(server: &Server, client: &Client, owned: &OwnedArgs) {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
     let args = Args::new(&slices);
-    if server.registry.find(args.at(0)).is_some_and(|entry| dispatch::is_shown(entry.command, args))
+    if let Some(Entry { command, .. }) = server.registry.find(args.at(0))
+        && dispatch::is_shown(command, args)
     {
-        server.monitors.show(server, client, args);
+        server.monitors.show(server, client, command, args);
     }
 }
 
@@ -281,7 +282,7 @@ fn run_queue(
         rng: session.turn.rng,
         settings: &server.settings,
         may_block: false,
-        retry: false,
+        ready: None,
         reply_max,
     };
     context.reply.array(multi.queue.len());
@@ -390,7 +391,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                     rng: session.turn.rng,
                     settings: &server.settings,
                     may_block: false,
-                    retry: false,
+                    ready: None,
                     reply_max,
                 };
                 let mut unit = Unit::of(server.books());

@@ -294,7 +294,7 @@ impl<'s> Applier<'s> {
             rng,
             settings: &server.settings,
             may_block: false,
-            retry: false,
+            ready: None,
             reply_max: usize::MAX,
         };
         let mut result = Ok(());
