@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use larder_base::time::Millis;
 use larder_cluster::replication::{Follower, Offset, SyncRequest};
@@ -282,9 +282,11 @@ impl Client {
             + self.name.capacity()
     }
 
-    /// Whether it waits for a key, or for the end of a pause.
+    /// Whether it waits for a key, or for the end of a pause: no more, once somebody ended the wait, even if
+    /// the answer is still on its way.
     pub fn is_blocked(&self) -> bool {
-        self.waiting.is_some() || self.held
+        let waits = |waiter: &Arc<Waiter>| !waiter.ended.load(Ordering::Acquire);
+        self.waiting.as_ref().is_some_and(waits) || self.held
     }
 
     /// The letters of CLIENT LIST's `flags`.

@@ -1,8 +1,9 @@
 //! The time that commands take, at a few nanoseconds a reading: the processor's time stamp counter where
-//! the kernel itself keeps its time by it, else the system's monotonic clock. It knows durations only; what
-//! day it is, `shared::now` says.
+//! the kernel itself keeps its time by it, else the system's monotonic clock. It knows durations only (what
+//! day it is, `shared::now` says), and how far the local time is from UTC.
 #![allow(unsafe_code)]
 
+use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -39,6 +40,17 @@ impl Ticks {
         let origin = ORIGIN.get_or_init(Instant::now);
         Ticks(u64::try_from(origin.elapsed().as_nanos()).unwrap_or(u64::MAX))
     }
+}
+
+/// Seconds that the local time is ahead of UTC at a moment (in seconds since 1970), daylight saving included.
+pub fn local_offset_s(at_s: i64) -> i64 {
+    let mut parts = MaybeUninit::<libc::tm>::zeroed();
+    // SAFETY: both addresses are of memory of ours, for the time of the call; all zeroes are a valid `tm`.
+    let parts = unsafe {
+        libc::localtime_r(&raw const at_s, parts.as_mut_ptr());
+        parts.assume_init()
+    };
+    parts.tm_gmtoff
 }
 
 /// Finds out how long a tick is. Called once before the first command; moments read before mean nothing

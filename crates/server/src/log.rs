@@ -1,4 +1,4 @@
-//! The server's log: lines as Redis writes them (process, role, time, level, text), to the standard output or
+//! The server's log: lines as Redis writes them (process, role, local time, level, text), to the standard output or
 //! to a file. It must never be given a secret, nor a client's bytes that were not escaped.
 
 use std::fs::{File, OpenOptions};
@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use crate::clock;
 use crate::config::LogLevel;
 
 /// How important a line is.
@@ -72,7 +73,10 @@ pub fn line(level: Level, text: &str) {
         Level::Warning | Level::Nothing => '#',
     };
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let line = format!("{}:M {} {mark} {text}\n", std::process::id(), moment(since));
+    let at_s = i64::try_from(since.as_secs()).unwrap_or(0);
+    let local_s = at_s.saturating_add(clock::local_offset_s(at_s));
+    let local = Duration::new(u64::try_from(local_s).unwrap_or(0), since.subsec_nanos());
+    let line = format!("{}:M {} {mark} {text}\n", std::process::id(), moment(local));
     let _ = match FILE.get() {
         Some(path) => append(path).and_then(|mut file| file.write_all(line.as_bytes())),
         None => io::stdout().lock().write_all(line.as_bytes()),
@@ -89,7 +93,7 @@ pub fn notice(text: &str) {
     line(Level::Notice, text);
 }
 
-/// `24 Nov 2026 20:15:36.123`, in UTC.
+/// `24 Nov 2026 20:15:36.123`.
 fn moment(since: Duration) -> String {
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];

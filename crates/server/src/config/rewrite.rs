@@ -7,6 +7,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
+use parking_lot::Mutex;
+
 use super::options::{self, OptionId};
 use super::split::split_words;
 use super::typed::Config;
@@ -124,6 +126,9 @@ fn join(lines: Vec<Option<String>>) -> String {
 /// # Errors
 /// Those of the file system; the old file is then untouched.
 pub fn rewrite_file(path: &Path, config: &Config, everything: bool) -> io::Result<()> {
+    // Several workers may be asked at once, and there is one temporary name.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _only = ONE_AT_A_TIME.lock();
     let (old, mode) = match fs::read_to_string(path) {
         Ok(text) => (text, fs::metadata(path)?.permissions().mode() & 0o777),
         Err(error) if error.kind() == io::ErrorKind::NotFound => (String::new(), 0o600),

@@ -99,7 +99,7 @@ pub const COMMANDS: &[ControlCommand] = &[
         },
         info,
     ),
-    ControlCommand::exclusive(
+    ControlCommand::sometimes_exclusive(
         Command {
             name: "config",
             arity: -2,
@@ -110,6 +110,8 @@ pub const COMMANDS: &[ControlCommand] = &[
             ..BASE
         },
         config,
+        // A rewrite waits for the disk: others must not wait along.
+        |args| !args.is(1, "REWRITE"),
     ),
     ControlCommand::new(
         Command {

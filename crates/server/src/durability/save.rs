@@ -45,7 +45,7 @@ pub struct Saves {
 pub struct Last {
     /// Seconds since 1970 of the last good one; the start, if none.
     pub at_s: i64,
-    /// Whether the last one was good.
+    /// Whether the last one did not fail.
     pub ok: bool,
     /// Seconds it took; `None` = there was none.
     pub took_s: Option<u64>,
@@ -150,7 +150,9 @@ impl Saves {
         let mut last = self.last.lock();
         let took = last.running_since.take().map_or(0, |since| since.elapsed().as_secs());
         last.took_s = Some(took);
-        last.ok = result.is_ok();
+        // Clients that flush without end did not break the disk: nobody's writes are refused for that.
+        let failed = result.as_ref().is_err_and(|error| !matches!(error, SaveError::Flushed));
+        last.ok = !failed;
         last.ended = Some(Instant::now());
         if result.is_ok() {
             last.at_s = now().0 / 1000;
@@ -158,7 +160,7 @@ impl Saves {
             last.count += 1;
         }
         drop(last);
-        self.failed.store(result.is_err(), Ordering::Relaxed);
+        self.failed.store(failed, Ordering::Relaxed);
         self.running.store(false, Ordering::Release);
     }
 }
@@ -222,20 +224,35 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
     let theirs = Arc::downgrade(server);
     let thread = std::thread::Builder::new().name("save".to_owned());
     thread.spawn(move || {
-        for (snapshot, dirty) in jobs {
+        for job in jobs {
             let Some(theirs) = theirs.upgrade() else { return };
-            let mut result = save(&theirs, snapshot);
-            if wants_newer_version(&result) {
-                let again = theirs.exclusively(|_| theirs.keyspace.begin_snapshot());
-                result = again
-                    .map_err(|snapshot::Busy| SaveError::Busy)
-                    .and_then(|snapshot| save(&theirs, snapshot));
-            }
-            report(&result);
-            theirs.saves.end(dirty, &result);
+            run(&theirs, job);
         }
     })?;
     Ok(())
+}
+
+/// Attempts that flushes may break before a save is given up.
+const ATTEMPTS_MAX: u32 = 20;
+
+/// Writes a snapshot, and begins anew where a flush broke it or its version cannot hold the data.
+fn run(server: &Server, (snapshot, mut dirty): Job) {
+    let mut result = save(server, snapshot);
+    let mut attempts = 1;
+    while attempts < ATTEMPTS_MAX
+        && (wants_newer_version(&result) || matches!(result, Err(SaveError::Flushed)))
+    {
+        attempts += 1;
+        let again = server.exclusively(|states| {
+            dirty = states.iter().map(|state| state.stats.dirty).sum();
+            server.keyspace.begin_snapshot()
+        });
+        result = again
+            .map_err(|snapshot::Busy| SaveError::Busy)
+            .and_then(|snapshot| save(server, snapshot));
+    }
+    report(&result);
+    server.saves.end(dirty, &result);
 }
 
 /// Begins a save if a save point says so; to be called every second or so.

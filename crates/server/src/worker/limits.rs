@@ -105,7 +105,8 @@ impl Limits {
             return true;
         }
         self.idle_ms > 0
-            && !client.is_blocked()
+            && client.waiting.is_none()
+            && !client.held
             && client.subscription_count() == 0
             && !client.monitor
             && now.since(client.active) > self.idle_ms

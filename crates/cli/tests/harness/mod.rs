@@ -1,0 +1,178 @@
+//! What the tests of the real program share: a folder, a free port, a running server, a client. It must never talk to
+//! a server that it did not start.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_larder");
+
+/// A folder of our own, removed at the end.
+pub struct Folder(pub PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("larder-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    pub fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A port that nobody else asks for: below those that the system gives to clients, and each once.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 200 * 90).unwrap();
+    loop {
+        let port = 11_000 + first + NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// A running server, killed at the end if it still runs.
+pub struct Server {
+    pub child: Child,
+    pub port: u16,
+}
+
+impl Server {
+    pub fn start(program: &str, args: &[&str], port: u16, input: Option<&str>) -> Server {
+        let mut child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes()).unwrap();
+        let server = Server { child, port };
+        let begun = Instant::now();
+        // The kernel connects before the server is ready: an answer of any kind says that it is.
+        while TcpStream::connect(("127.0.0.1", port)).is_err() || server.ask("PING") == ["closed"] {
+            assert!(begun.elapsed() < Duration::from_secs(20), "no answer on port {port}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        server
+    }
+
+    pub fn larder(args: &[&str], port: u16) -> Server {
+        Server::start(PROGRAM, args, port, None)
+    }
+
+    pub fn connect(&self) -> Client {
+        Client::to(self.port)
+    }
+
+    pub fn ask(&self, line: &str) -> Vec<String> {
+        self.connect().ask(line)
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits for its end; the code it ends with.
+    pub fn ended(&mut self) -> Option<i32> {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(10) {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        panic!("it does not end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub struct Client(pub BufReader<TcpStream>);
+
+impl Client {
+    pub fn to(port: u16) -> Client {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        Client(BufReader::new(stream))
+    }
+
+    /// Sends an inline command; the reply as a flat list of texts.
+    pub fn ask(&mut self, line: &str) -> Vec<String> {
+        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        let mut texts = Vec::new();
+        self.reply(&mut texts);
+        texts
+    }
+
+    pub fn reply(&mut self, texts: &mut Vec<String>) {
+        let mut head = String::new();
+        self.0.read_line(&mut head).unwrap();
+        let head = head.trim_end();
+        match head.split_at_checked(1) {
+            Some(("*", count)) => {
+                for _ in 0..count.parse().unwrap() {
+                    self.reply(texts);
+                }
+            }
+            Some(("$", size)) => {
+                let mut text = vec![0; size.parse::<usize>().unwrap() + 2];
+                self.0.read_exact(&mut text).unwrap();
+                text.truncate(text.len() - 2);
+                texts.push(String::from_utf8(text).unwrap());
+            }
+            Some((_, text)) => texts.push(text.to_owned()),
+            None => texts.push("closed".to_owned()),
+        }
+    }
+
+    pub fn is_closed_within(&mut self, limit: Duration) -> bool {
+        let begun = Instant::now();
+        self.0.get_ref().set_read_timeout(Some(limit)).unwrap();
+        loop {
+            match self.0.read(&mut [0; 1]) {
+                // A stopped process that goes on.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                read => return matches!(read, Ok(0)) && begun.elapsed() < limit,
+            }
+        }
+    }
+}
+
+/// Runs the program, which must end by itself.
+pub fn run(args: &[&str]) -> Output {
+    Command::new(PROGRAM).args(args).stdin(Stdio::null()).output().unwrap()
+}
+
+pub fn refusal(args: &[&str]) -> String {
+    let output = run(args);
+    assert_eq!(output.status.code(), Some(1), "{args:?}: {output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
