@@ -93,11 +93,21 @@ fn plain_sorted_set<R: BufRead>(
     limits: &Thresholds,
 ) -> Result<Value, Error> {
     let mut sorted = SortedSet::new();
+    // The small form has no -0: it is set once the set has the form that it is to have.
+    let mut negative_zeros = Vec::new();
     for _ in 0..input.length()? {
         let offset = input.offset();
         let member = input.text()?.into_bytes();
         let score = if binary { f64::from_le_bytes(input.array()?) } else { written_score(input)? };
-        add(&mut sorted, &member, score, limits).map_err(|wrong| invalid(offset, wrong))?;
+        let is_negative_zero = score == 0.0 && score.is_sign_negative();
+        let first = if is_negative_zero { 1.0 } else { score };
+        add(&mut sorted, &member, first, limits).map_err(|wrong| invalid(offset, wrong))?;
+        if is_negative_zero {
+            negative_zeros.push(member);
+        }
+    }
+    for member in negative_zeros {
+        sorted.insert(&member, -0.0, limits);
     }
     Ok(sorted.wrap())
 }

@@ -144,8 +144,9 @@ fn random_value(rng: &mut Rng, field_deadlines: bool) -> Value {
         _ => {
             let mut sorted = SortedSet::new();
             for _ in 0..n {
-                let score = match rng.below(4) {
+                let score = match rng.below(5) {
                     0 => rng.below(50) as f64,
+                    4 => -0.0,
                     1 => f64::INFINITY,
                     2 => -rng.unit_f64() * 1e-300,
                     _ => rng.unit_f64() * 1e9,
