@@ -6,6 +6,7 @@ mod arguments;
 mod broken;
 mod known;
 mod limits;
+mod long;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -41,7 +42,8 @@ struct Scene {
 /// Runs all attacks, or those that are named.
 pub fn run(args: &[String]) -> Result<()> {
     let subject = foreign::subject(args)?;
-    let all = [broken::ATTACKS, limits::ATTACKS, known::ATTACKS, arguments::ATTACKS].concat();
+    let all = [broken::ATTACKS, limits::ATTACKS, known::ATTACKS, arguments::ATTACKS, long::ATTACKS]
+        .concat();
     let some = all.iter().any(|attack| args.iter().any(|arg| arg == attack.name));
     let mut failed = 0;
     for attack in all.iter().filter(|attack| !some || args.iter().any(|arg| arg == attack.name)) {

@@ -1,4 +1,4 @@
-//! The allocator: jemalloc behind a front that counts. What is allocated is known exactly, at the size
+//! The allocator: jemalloc, and for huge sizes the system itself, behind a front that counts. What is allocated is known exactly, at the size
 //! class that jemalloc really spends, without asking it. Knows nothing of what the memory is for.
 #![allow(unsafe_code)]
 
@@ -38,10 +38,11 @@ pub fn figures() -> AllocatorFigures {
     let _ = epoch::advance();
     // SAFETY: this name has a value of this type in jemalloc.
     let muzzy = unsafe { raw::read::<usize>(b"stats.arenas.4096.pmuzzy\0") };
+    let mapped = MAPPED_BYTES.load(Ordering::Relaxed);
     AllocatorFigures {
-        allocated: stats::allocated::read().unwrap_or(0),
-        active: stats::active::read().unwrap_or(0),
-        resident: stats::resident::read().unwrap_or(0),
+        allocated: stats::allocated::read().unwrap_or(0) + mapped,
+        active: stats::active::read().unwrap_or(0) + mapped,
+        resident: stats::resident::read().unwrap_or(0) + mapped,
         muzzy: muzzy.unwrap_or(0) * PAGE,
     }
 }
@@ -108,15 +109,68 @@ fn flags(align: usize) -> c_int {
     if align <= 8 { 0 } else { jemalloc::MALLOCX_ALIGN(align) }
 }
 
+/// From here on memory comes from the system itself, which can enlarge it without copying: the input of a huge
+/// request grows as its bytes come.
+const MAPPED: usize = 32 << 20;
+
+/// Bytes of such memory.
+static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
+
+#[inline]
+fn is_mapped(size: usize, align: usize) -> bool {
+    size >= MAPPED && align <= PAGE
+}
+
+#[cold]
+fn map(size: usize) -> *mut u8 {
+    let size = size.next_multiple_of(PAGE);
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a fresh mapping wherever the system likes disturbs nobody.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), size, access, kind, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return std::ptr::null_mut();
+    }
+    MAPPED_BYTES.fetch_add(size, Ordering::Relaxed);
+    at.cast()
+}
+
+/// # Safety
+/// `map` or `remap` gave `at` for `size`, and nobody uses it any more.
+#[cold]
+unsafe fn unmap(at: *mut u8, size: usize) {
+    let size = size.next_multiple_of(PAGE);
+    // SAFETY: by contract these pages are ours alone. It can only fail for addresses that are not.
+    unsafe { libc::munmap(at.cast(), size) };
+    MAPPED_BYTES.fetch_sub(size, Ordering::Relaxed);
+}
+
+/// # Safety
+/// `map` or `remap` gave `at` for `old`; it is at the new address alone afterwards, unless that is null.
+#[cold]
+unsafe fn remap(at: *mut u8, old: usize, size: usize) -> *mut u8 {
+    let (old, size) = (old.next_multiple_of(PAGE), size.next_multiple_of(PAGE));
+    // SAFETY: by contract these pages are ours alone.
+    let fresh = unsafe { libc::mremap(at.cast(), old, size, libc::MREMAP_MAYMOVE) };
+    if fresh == libc::MAP_FAILED {
+        return std::ptr::null_mut();
+    }
+    MAPPED_BYTES.fetch_add(size.wrapping_sub(old), Ordering::Relaxed);
+    fresh.cast()
+}
+
 /// The global allocator.
 pub struct Counting;
 
-// SAFETY: jemalloc's own functions, each given size and alignment as the layout says; the counting
-// allocates nothing.
+// SAFETY: jemalloc's own functions, each given size and alignment as the layout says, or for huge sizes the system's;
+// which of them follows from the layout alone. The counting allocates nothing.
 unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count(class(layout.size(), layout.align()));
+        if is_mapped(layout.size(), layout.align()) {
+            return map(layout.size());
+        }
         // SAFETY: the size is not zero, as the trait demands of callers.
         unsafe { jemalloc::mallocx(layout.size(), flags(layout.align())).cast() }
     }
@@ -124,6 +178,10 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         count(class(layout.size(), layout.align()));
+        if is_mapped(layout.size(), layout.align()) {
+            // Fresh pages are zero.
+            return map(layout.size());
+        }
         // SAFETY: as above.
         unsafe {
             jemalloc::mallocx(layout.size(), flags(layout.align()) | jemalloc::MALLOCX_ZERO).cast()
@@ -133,13 +191,35 @@ unsafe impl GlobalAlloc for Counting {
     #[inline]
     unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
         count(-class(layout.size(), layout.align()));
+        if is_mapped(layout.size(), layout.align()) {
+            // SAFETY: mapped by this allocator with this size, as the trait demands.
+            return unsafe { unmap(at, layout.size()) };
+        }
         // SAFETY: allocated by this allocator with this layout, as the trait demands.
         unsafe { jemalloc::sdallocx(at.cast(), layout.size(), flags(layout.align())) }
     }
 
     #[inline]
     unsafe fn realloc(&self, at: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        let (was, will) =
+            (is_mapped(layout.size(), layout.align()), is_mapped(size, layout.align()));
+        if was != will {
+            // SAFETY: the alignment is a valid one, the size not zero; what is copied fits both, and what was there
+            // is not used afterwards.
+            return unsafe {
+                let fresh = self.alloc(Layout::from_size_align_unchecked(size, layout.align()));
+                if !fresh.is_null() {
+                    std::ptr::copy_nonoverlapping(at, fresh, size.min(layout.size()));
+                    self.dealloc(at, layout);
+                }
+                fresh
+            };
+        }
         count(class(size, layout.align()) - class(layout.size(), layout.align()));
+        if was {
+            // SAFETY: mapped by this allocator with this size, as the trait demands.
+            return unsafe { remap(at, layout.size(), size) };
+        }
         // SAFETY: as above, and the new size is not zero.
         unsafe { jemalloc::rallocx(at.cast(), size, flags(layout.align())).cast() }
     }
@@ -157,6 +237,24 @@ mod tests {
         assert!(figures.resident >= figures.active);
         purge();
         assert!(report().contains("jemalloc statistics"));
+    }
+
+    /// What grows beyond jemalloc's share and back keeps its bytes, and is counted meanwhile.
+    #[test]
+    fn huge_memory_grows_where_it_lies() {
+        let mut bytes: Vec<u8> = (0..=255u8).cycle().take(1 << 20).collect();
+        for size in [MAPPED, MAPPED + 1, 3 * MAPPED, 2 * MAPPED] {
+            bytes.resize(size, 7);
+            bytes.shrink_to_fit();
+            assert!(bytes.capacity() == size && figures().allocated >= size);
+            // Others may hold such memory too.
+            assert!(MAPPED_BYTES.load(Ordering::Relaxed) >= size.next_multiple_of(PAGE));
+        }
+        bytes.truncate(1 << 20);
+        bytes.shrink_to_fit();
+        assert!(bytes.iter().zip((0..=255u8).cycle()).all(|(byte, want)| *byte == want));
+        let zero = vec![0u8; 2 * MAPPED];
+        assert!(zero.iter().all(|byte| *byte == 0));
     }
 
     /// Our arithmetic is jemalloc's.

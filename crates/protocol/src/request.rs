@@ -203,6 +203,28 @@ impl RequestParser {
         &self.inline_text
     }
 
+    /// If the input ended within an argument: how many bytes stood before it, with how many arguments, since the
+    /// request's beginning. From now on that argument is what buffers begin with, and places of arguments before
+    /// it are places in the bytes before. So a long argument gets a buffer to itself.
+    pub fn detach(&mut self) -> Option<(usize, usize)> {
+        if self.remaining == 0 || self.bulk_len.is_none() || self.cursor == 0 {
+            return None;
+        }
+        Some((std::mem::take(&mut self.cursor), self.found.len()))
+    }
+
+    /// Goes back to before the long argument of a request that was found whole, but did not run: `args` are its
+    /// arguments, the long one at `at`.
+    pub fn reattach(&mut self, args: &[ArgRange], at: usize) {
+        let (before, from) = args.split_at_checked(at).unwrap_or((args, &[]));
+        *self = Self {
+            remaining: from.len(),
+            bulk_len: from.first().map(ArgRange::len),
+            found: before.to_vec(),
+            ..Self::default()
+        };
+    }
+
     /// Whether part of a request has been seen: an end of input now would cut it off.
     #[inline]
     #[must_use]

@@ -60,6 +60,14 @@ pub enum ReplyMode {
     Skipping,
 }
 
+/// The beginning of a request whose long argument has a buffer to itself.
+pub struct Aside {
+    /// All that stands before the long argument.
+    pub bytes: Vec<u8>,
+    /// How many arguments that are.
+    pub args: usize,
+}
+
 /// See the head of this file.
 pub struct Client {
     /// The connection.
@@ -68,6 +76,12 @@ pub struct Client {
     pub id: u64,
     /// Bytes received and not yet consumed.
     pub input: Vec<u8>,
+    /// Requests in `input` wait until it has taken more of its replies.
+    pub behind: bool,
+    /// What stands before `input` in its first request, if `input` begins with a long argument.
+    pub aside: Option<Box<Aside>>,
+    /// The long argument of the request that runs, for whom it may become a value as it is.
+    pub offered: Option<Arc<Vec<u8>>>,
     /// Bytes that its first request still lacks, at least.
     pub wanted: usize,
     /// How far the first request in `input` is parsed.
@@ -163,6 +177,9 @@ impl Client {
             stream,
             id,
             input: Vec::new(),
+            behind: false,
+            aside: None,
+            offered: None,
             wanted: 0,
             parser: RequestParser::default(),
             out: Vec::new(),
@@ -275,6 +292,7 @@ impl Client {
         const NAME: usize = 96;
         size_of::<Client>()
             + self.input.capacity()
+            + self.aside.as_ref().map_or(0, |aside| aside.bytes.capacity())
             + self.out.capacity()
             + self.parser.memory()
             + self.multi.as_ref().map_or(0, |multi| multi.bytes)

@@ -402,7 +402,7 @@ impl Turn<'_> {
                 context.keys.lock_each(&keys);
             }
         }
-        context.keys.no_touch = client.no_touch;
+        context.keys.serve(client.no_touch, client.offered.as_ref());
         let before = record::changes(&context.keys);
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {

@@ -13,6 +13,7 @@ mod walk;
 mod writing;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
@@ -82,6 +83,8 @@ pub struct View<'k> {
     hinted: Cell<usize>,
     /// Reads leave the eviction bits alone (CLIENT NO-TOUCH).
     pub no_touch: bool,
+    /// A text among the command's arguments that may become a value without being copied.
+    offered: Option<Arc<Vec<u8>>>,
     /// What happened, in order; only what somebody wants to hear.
     pub changes: Vec<Change>,
     /// Counts for the statistics.
@@ -178,6 +181,7 @@ impl<'k> View<'k> {
             hints: SmallVec::new(),
             hinted: Cell::new(0),
             no_touch: false,
+            offered: None,
             changes: Vec::new(),
             tally: Tally::default(),
             trash: Vec::new(),
@@ -256,6 +260,14 @@ impl<'k> View<'k> {
     /// Says what is to become of what is due; of itself a view deletes, or hides if its keyspace is passive.
     pub fn set_dues(&mut self, dues: Dues) {
         self.dues = dues;
+    }
+
+    /// Who the command is of: whether its reads leave no trace, and a long text among its arguments that may
+    /// become a value without being copied.
+    #[inline]
+    pub fn serve(&mut self, no_touch: bool, offered: Option<&Arc<Vec<u8>>>) {
+        self.no_touch = no_touch;
+        self.offered = offered.cloned();
     }
 
     /// The selected database.

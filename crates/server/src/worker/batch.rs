@@ -5,7 +5,9 @@
 //! not a whole request moves to its connection when the turn is over, and next time the new bytes are
 //! put behind it there.
 
+use std::cmp::Ordering;
 use std::ops::Range;
+use std::sync::Arc;
 
 use larder_commands::Args;
 use larder_net::ReadOutcome;
@@ -14,7 +16,7 @@ use larder_store::DbIndex;
 use larder_store::keyspace::Located;
 use smallvec::SmallVec;
 
-use crate::client::Client;
+use crate::client::{Aside, Client};
 use crate::registry::Entry;
 use crate::shared::Server;
 
@@ -35,6 +37,11 @@ const BUCKET_AHEAD: usize = 6;
 const RECORD_AHEAD: usize = 4;
 /// And the contents of collections, which lie apart from their records.
 const VALUE_AHEAD: usize = 2;
+
+/// An argument of which so much is still to come gets a buffer to itself, and is not copied to become a value.
+const LONG_MIN: usize = 1 << 20;
+/// Unless so much follows it that moving that would cost more.
+const REST_MAX: usize = 16 * READ_MAX;
 
 /// A parsed request.
 pub struct Parsed {
@@ -82,6 +89,10 @@ pub struct Piece {
     wanted: usize,
     source: Source,
     own: Vec<u8>,
+    /// What stands before those bytes, which begin with a long argument then.
+    aside: Option<Box<Aside>>,
+    /// That argument, once its request is whole: `own` holds what follows it.
+    long: Option<Arc<Vec<u8>>>,
     /// The words of inline requests, which the arguments are places in.
     inline: Option<Vec<u8>>,
 }
@@ -90,6 +101,40 @@ impl Piece {
     /// The bytes that arguments are places in.
     fn text<'b>(&'b self, arena: &'b [u8]) -> &'b [u8] {
         self.inline.as_deref().unwrap_or_else(|| self.source.bytes(&self.own, arena))
+    }
+
+    /// The arguments of its only request, some of which were put aside.
+    fn put_together<'b>(
+        &'b self,
+        aside: &'b Aside,
+        ranges: &[ArgRange],
+    ) -> SmallVec<[&'b [u8]; 16]> {
+        let long = self.long.as_ref().map_or(&[][..], |long| long);
+        let places = ranges.iter().enumerate().map(|(at, range)| {
+            let (start, end) = (range.start, range.end);
+            match at.cmp(&aside.args) {
+                Ordering::Less => range.of(&aside.bytes),
+                Ordering::Equal if !long.is_empty() => long,
+                _ => self
+                    .own
+                    .get(start.saturating_sub(long.len())..end.saturating_sub(long.len()))
+                    .unwrap_or(&[]),
+            }
+        });
+        places.collect()
+    }
+
+    /// Makes the long argument, which `own` begins with, a value of its own.
+    fn split_long(&mut self, len: usize) {
+        if len == 0 || self.own.len() - len > REST_MAX {
+            return;
+        }
+        let rest = self.own.split_off(len);
+        let mut long = std::mem::replace(&mut self.own, rest);
+        if long.capacity() - len > len / 16 {
+            long.shrink_to_fit();
+        }
+        self.long = Some(Arc::new(long));
     }
 }
 
@@ -187,6 +232,7 @@ impl Batch {
 
     fn parse(&mut self, server: &Server, client: &mut Client, token: u64, source: Source) {
         if client.closing || client.waiting.is_some() || !client.takes_replies() {
+            client.behind |= client.waiting.is_none();
             if let Source::Arena(range) = source {
                 client.input.extend_from_slice(self.arena.get(range).unwrap_or(&[]));
             }
@@ -207,6 +253,8 @@ impl Batch {
             wanted: 0,
             source,
             own,
+            aside: client.aside.take(),
+            long: None,
             inline: None,
         };
         let mut parser = std::mem::take(&mut client.parser);
@@ -250,11 +298,20 @@ impl Batch {
                         end: range.end + piece.used,
                     };
                     self.ranges.extend(self.scratch.iter().map(moved));
-                    let args = self.ranges.get(first..).unwrap_or(&[]);
                     piece.used += consumed;
+                    let args = self.ranges.get(first..).unwrap_or(&[]);
+                    let place = (first, args.len(), piece.used);
+                    if let Some(aside) = &piece.aside {
+                        let (words, long) = first_words(aside, args, input);
+                        self.requests.push(recognise(server, client.db, words, place));
+                        // It runs alone: what follows is in another place by then.
+                        piece.split_long(long);
+                        piece.more = true;
+                        return;
+                    }
                     if !args.is_empty() {
-                        let parsed = recognise(server, client.db, input, args, first, piece.used);
-                        self.requests.push(parsed);
+                        let words = [0, 1].map(|at| args.get(at).map(|arg| arg.of(input)));
+                        self.requests.push(recognise(server, client.db, words, place));
                     }
                 }
                 Ok(Step::Inline { consumed }) => {
@@ -266,17 +323,7 @@ impl Batch {
                     }
                     piece.used += consumed;
                     if !self.scratch.is_empty() {
-                        let words = piece.inline.get_or_insert_default();
-                        let (first, base) = (self.ranges.len(), words.len());
-                        words.extend_from_slice(parser.inline_text());
-                        let moved = |range: &ArgRange| ArgRange {
-                            start: range.start + base,
-                            end: range.end + base,
-                        };
-                        self.ranges.extend(self.scratch.iter().map(moved));
-                        let args = self.ranges.get(first..).unwrap_or(&[]);
-                        let parsed = recognise(server, client.db, words, args, first, piece.used);
-                        self.requests.push(parsed);
+                        self.push_inline(server, client, parser.inline_text(), piece);
                     }
                 }
                 Ok(Step::Incomplete { wanted }) => {
@@ -292,11 +339,34 @@ impl Batch {
         piece.more = true;
     }
 
-    /// Bytes that running a request of this piece moves, if they are many.
+    /// Takes an inline request, whose words are in `text`.
+    fn push_inline(&mut self, server: &Server, client: &Client, text: &[u8], piece: &mut Piece) {
+        let words = [0, 1].map(|at| self.scratch.get(at).map(|arg| arg.of(text)));
+        let place = (self.ranges.len(), self.scratch.len(), piece.used);
+        self.requests.push(recognise(server, client.db, words, place));
+        let inline = piece.inline.get_or_insert_default();
+        let base = inline.len();
+        inline.extend_from_slice(text);
+        let moved =
+            |range: &ArgRange| ArgRange { start: range.start + base, end: range.end + base };
+        self.ranges.extend(self.scratch.iter().map(moved));
+    }
+
+    /// Bytes that running a request of this piece moved, if they are many.
     #[inline]
     pub fn weight(&self, piece: usize) -> usize {
-        let bytes = self.pieces.get(piece).map_or(0, |piece| piece.own.len());
-        if bytes > READ_MAX { bytes } else { 0 }
+        let Some(piece) = self.pieces.get(piece) else { return 0 };
+        if let Some(long) = &piece.long {
+            // Somebody else has it now: it became a value where it lies.
+            return if Arc::strong_count(long) > 1 { 0 } else { long.len() };
+        }
+        if piece.own.len() > READ_MAX { piece.own.len() } else { 0 }
+    }
+
+    /// The long argument of a piece's request.
+    #[inline]
+    pub fn long(&self, piece: usize) -> Option<&Arc<Vec<u8>>> {
+        self.pieces.get(piece)?.long.as_ref()
     }
 
     /// Fetches memory for the commands that run after the one with this number.
@@ -352,9 +422,13 @@ impl Batch {
         run: impl FnOnce(&Parsed, Args<'_>) -> R,
     ) -> Option<R> {
         const FEW: usize = 6;
-        let text = self.pieces.get(piece)?.text(&self.arena);
+        let piece = self.pieces.get(piece)?;
+        let text = piece.text(&self.arena);
         let parsed = self.requests.get(request)?;
         let ranges = self.ranges.get(parsed.first..parsed.first + parsed.count)?;
+        if let Some(aside) = &piece.aside {
+            return Some(run(parsed, Args::new(&piece.put_together(aside, ranges))));
+        }
         if ranges.len() > FEW {
             let args: SmallVec<[&[u8]; 16]> = ranges.iter().map(|range| range.of(text)).collect();
             return Some(run(parsed, Args::new(&args)));
@@ -371,6 +445,10 @@ impl Batch {
         client.batched = false;
         let Some(piece) = self.pieces.get_mut(piece) else { return };
         client.wanted = piece.wanted;
+        if piece.aside.is_some() && !piece.requests.is_empty() {
+            return Self::give_long_back(piece, &self.requests, &self.ranges, client, used);
+        }
+        client.aside = piece.aside.take();
         let mut own = std::mem::take(&mut piece.own);
         match &piece.source {
             Source::Own if used < own.len() => {
@@ -392,6 +470,43 @@ impl Batch {
                 }
             }
         }
+        if client.wanted >= LONG_MIN
+            && client.aside.is_none()
+            && let Some((len, args)) = client.parser.detach()
+        {
+            let rest = client.input.split_off(len);
+            let bytes = std::mem::replace(&mut client.input, rest);
+            client.aside = Some(Box::new(Aside { bytes, args }));
+        }
+    }
+
+    /// The same after a request with a long argument: what follows it, or all if it did not run.
+    fn give_long_back(
+        piece: &mut Piece,
+        requests: &[Parsed],
+        ranges: &[ArgRange],
+        client: &mut Client,
+        used: usize,
+    ) {
+        let (long, mut own) = (piece.long.take(), std::mem::take(&mut piece.own));
+        if used > 0 {
+            own.drain(..used - long.map_or(0, |long| long.len()));
+            client.input = own;
+            return;
+        }
+        client.input = match long {
+            Some(long) => {
+                let mut whole = Arc::unwrap_or_clone(long);
+                whole.extend_from_slice(&own);
+                whole
+            }
+            None => own,
+        };
+        let parsed = requests.get(piece.requests.start);
+        let args = parsed.and_then(|parsed| ranges.get(parsed.first..parsed.first + parsed.count));
+        let at = piece.aside.as_ref().map_or(0, |aside| aside.args);
+        client.parser.reattach(args.unwrap_or(&[]), at);
+        client.aside = piece.aside.take();
     }
 
     /// Forgets everything: it has run.
@@ -415,21 +530,31 @@ fn is_tls(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x16, 0x03])
 }
 
-/// Finds the command of a request, and where its key is.
+/// The first two words of a request with a long argument, and the length of that.
+fn first_words<'b>(
+    aside: &'b Aside,
+    args: &[ArgRange],
+    input: &'b [u8],
+) -> ([Option<&'b [u8]>; 2], usize) {
+    let long = args.get(aside.args).map_or(0, ArgRange::len);
+    let text = |at| if at < aside.args { &aside.bytes } else { input };
+    ([0, 1].map(|at| args.get(at).map(|arg| arg.of(text(at)))), long)
+}
+
+/// Finds the command of a request by its first two words, and where its key is. `place`: its first argument and
+/// how many there are, and where it ends.
 #[inline]
 fn recognise(
     server: &Server,
     db: DbIndex,
-    text: &[u8],
-    args: &[ArgRange],
-    first: usize,
-    end: usize,
+    words: [Option<&[u8]>; 2],
+    place: (usize, usize, usize),
 ) -> Parsed {
-    let name = args.first().map_or(&b""[..], |range| range.of(text));
-    let entry = server.registry.find(name);
-    let at = match (&entry, args.get(1)) {
-        (Some(entry), Some(key)) if entry.one_key => Some(server.keyspace.locate(key.of(text))),
+    let ([name, key], (first, count, end)) = (words, place);
+    let entry = server.registry.find(name.unwrap_or(&[]));
+    let at = match (&entry, key) {
+        (Some(entry), Some(key)) if entry.one_key => Some(server.keyspace.locate(key)),
         _ => None,
     };
-    Parsed { entry, at, db, first, count: args.len(), end }
+    Parsed { entry, at, db, first, count, end }
 }

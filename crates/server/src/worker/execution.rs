@@ -51,9 +51,11 @@ impl Worker {
         let mut done = requests.start;
         while done < requests.end && self.heavy < HEAVY_MAX {
             batch.look_ahead(&self.server, done);
+            client.offered = batch.long(number).cloned();
             let ran = batch.with_args(number, done, |parsed, args| {
                 self.run_one(state, &mut client, token, parsed, args)
             });
+            client.offered = None;
             self.heavy += batch.weight(number);
             if ran != Some(true) {
                 held = true;
@@ -85,20 +87,7 @@ impl Worker {
         }
         client.held = held;
         batch.give_back(number, &mut client, used);
-        if let Some(waiter) = &client.waiting {
-            self.timers.start(waiter, token);
-        } else if held {
-            client.pending = true;
-            self.paused.push(token);
-        } else if more
-            && !client.input.is_empty()
-            && !client.closing
-            && client.wants_sync.is_none()
-            && client.takes_replies()
-        {
-            client.pending = true;
-            self.again.push(token);
-        }
+        self.look_again(&mut client, token, held, more);
         let [_, _, commands] = &mut client.totals;
         // One that waits is counted when its wait ends.
         let waiting = usize::from(client.waiting.is_some());
@@ -114,6 +103,23 @@ impl Worker {
             self.close(state, token);
         } else {
             self.dirty.push(token);
+        }
+    }
+
+    /// Says when a connection is looked at again that has not run all that it sent.
+    fn look_again(&mut self, client: &mut Client, token: u64, held: bool, more: bool) {
+        if let Some(waiter) = &client.waiting {
+            self.timers.start(waiter, token);
+        } else if held {
+            client.pending = true;
+            self.paused.push(token);
+        } else if more && !client.input.is_empty() && !client.closing && client.wants_sync.is_none()
+        {
+            client.behind = !client.takes_replies();
+            if !client.behind {
+                client.pending = true;
+                self.again.push(token);
+            }
         }
     }
 

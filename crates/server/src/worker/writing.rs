@@ -77,7 +77,10 @@ impl Worker {
             if self.reactor.modify(&client.stream, Token(token), wanted).is_err() {
                 return self.close(state, token);
             }
-            if wanted == Interest::Read && !client.input.is_empty() && !client.pending {
+        }
+        if client.behind && client.takes_replies() {
+            client.behind = false;
+            if !client.pending {
                 client.pending = true;
                 self.again.push(token);
             }

@@ -253,7 +253,7 @@ impl View<'_> {
             let record = if text.len() <= INLINE_TEXT_MAX {
                 Record::text(key, text, when, raw)
             } else {
-                text_record(key, text.to_vec(), when, raw)
+                Record::boxed(key, self.text_value(text), when)
             };
             self.add(record);
             return;
@@ -269,8 +269,17 @@ impl View<'_> {
         if text.len() <= INLINE_TEXT_MAX {
             self.replace(spot, Record::text(key, text, when, raw));
         } else {
-            self.replace(spot, text_record(key, text.to_vec(), when, raw));
+            self.replace(spot, Record::boxed(key, self.text_value(text), when));
         }
+    }
+
+    /// A long text as a value: the one that is offered, if it is that.
+    fn text_value(&self, text: &[u8]) -> Value {
+        let same = |offered: &&Arc<Vec<u8>>| std::ptr::eq(offered.as_slice(), text);
+        Value::Text(match self.offered.as_ref().filter(same) {
+            Some(offered) => Arc::clone(offered),
+            None => Arc::new(text.to_vec()),
+        })
     }
 
     fn resolve(&self, spot: Spot, deadline: Deadline) -> Option<Millis> {
