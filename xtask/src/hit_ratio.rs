@@ -323,7 +323,9 @@ pub fn info<N: std::str::FromStr>(client: &mut Client, section: &str, field: &st
 where
     N::Err: fmt::Debug,
 {
-    let Value::Bulk(text) = client.call(&["INFO", section])? else { bail!("INFO fails") };
+    client.send(&["INFO", section])?;
+    // A server that loads or copies may answer late.
+    let Value::Bulk(text) = client.read(Duration::from_secs(60))? else { bail!("INFO fails") };
     let text = String::from_utf8(text)?;
     let mut pairs = text.lines().filter_map(|line| line.split_once(':'));
     let (_, value) =

@@ -16,6 +16,7 @@ mod overcommit;
 mod process;
 mod rdb_matrix;
 mod replication;
+mod resync;
 mod saving;
 mod stall;
 mod tidy;
@@ -38,6 +39,7 @@ cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
 cargo xtask memory [--subject PATH] [--peer PATH ...] [--percent N]  bytes a key beside peers
 cargo xtask stall [--subject PATH] [--shows insert,big,steady] [--percent N]  what clients feel meanwhile
+cargo xtask resync [--subject PATH] [--peer PATH] [--keys N]  what copying to a replica costs
 cargo xtask saving [--subject PATH] [--peer PATH] [--keys N] [--members N] [--rate N]  what BGSAVE and a start cost
 cargo xtask overcommit [--subject PATH] [--policies A,B] [--seconds T]  each policy with twice what fits
 cargo xtask hit-ratio [--subject PATH] [--traces FOLDER] [--requests N]  policies on real traces";
@@ -61,6 +63,7 @@ fn main() -> Result<()> {
         Some("hit-ratio") => hit_ratio::run(args.get(1..).unwrap_or(&[])),
         Some("memory") => memory::run(args.get(1..).unwrap_or(&[])),
         Some("overcommit") => overcommit::run(args.get(1..).unwrap_or(&[])),
+        Some("resync") => resync::run(args.get(1..).unwrap_or(&[])),
         Some("saving") => saving::run(args.get(1..).unwrap_or(&[])),
         Some("stall") => stall::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
