@@ -48,12 +48,12 @@ pub fn decompress(packed: &[u8], len: usize) -> Option<Vec<u8>> {
 /// Appends `len` bytes from `distance` back, which may overlap with what is being written.
 fn copy_back(text: &mut Vec<u8>, distance: usize, len: usize) -> Option<()> {
     let from = text.len().checked_sub(distance)?;
-    if distance >= len {
-        text.extend_from_within(from..from + len);
-        return Some(());
-    }
-    for at in from..from + len {
-        text.push(*text.get(at)?);
+    let mut left = len;
+    while left > 0 {
+        // What was just written belongs to what is repeated: each round has at least as much as the one before.
+        let run = left.min(text.len() - from);
+        text.extend_from_within(from..from + run);
+        left -= run;
     }
     Some(())
 }

@@ -14,5 +14,7 @@ pub mod view;
 pub use keyspace::{DbIndex, Interest, Keyspace};
 pub use record::{Payload, Record, RecordMut, RecordRef};
 pub use settings::Settings;
-pub use value::{End, Hash, Kind, List, Set, SortedSet, Text, Thresholds, Typed, Value};
+pub use value::{
+    End, Hash, Kind, List, Set, SortedSet, SortedSetBuilder, Text, Thresholds, Typed, Value,
+};
 pub use view::{Change, Deadline, Dues, EventClass, View, What, WrongType};

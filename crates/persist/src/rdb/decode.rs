@@ -5,7 +5,9 @@ use std::io::BufRead;
 use std::sync::Arc;
 
 use larder_base::{Millis, number};
-use larder_store::{End, Hash, List, Set, SortedSet, Text, Thresholds, Typed, Value};
+use larder_store::{
+    End, Hash, List, Set, SortedSet, SortedSetBuilder, Text, Thresholds, Typed, Value,
+};
 
 use super::input::{Input, Raw};
 use super::{Error, Reason, Version, code, packed};
@@ -92,20 +94,25 @@ fn plain_sorted_set<R: BufRead>(
     binary: bool,
     limits: &Thresholds,
 ) -> Result<Value, Error> {
-    let mut sorted = SortedSet::new();
+    let mut sorted = SortedSetBuilder::new();
     // The small form has no -0: it is set once the set has the form that it is to have.
     let mut negative_zeros = Vec::new();
     for _ in 0..input.length()? {
         let offset = input.offset();
         let member = input.text()?.into_bytes();
         let score = if binary { f64::from_le_bytes(input.array()?) } else { written_score(input)? };
+        if score.is_nan() {
+            return Err(invalid(offset, "a score that is no number"));
+        }
         let is_negative_zero = score == 0.0 && score.is_sign_negative();
-        let first = if is_negative_zero { 1.0 } else { score };
-        add(&mut sorted, &member, first, limits).map_err(|wrong| invalid(offset, wrong))?;
+        if !sorted.add(&member, if is_negative_zero { 1.0 } else { score }, limits) {
+            return Err(invalid(offset, "a member twice in a sorted set"));
+        }
         if is_negative_zero {
             negative_zeros.push(member);
         }
     }
+    let mut sorted = sorted.finish();
     for member in negative_zeros {
         sorted.insert(&member, -0.0, limits);
     }

@@ -17,6 +17,8 @@ pub(super) struct Input<R> {
     /// Position of the source's buffer.
     base: u64,
     crc: Crc64,
+    /// Where compressed texts are gathered.
+    packed: Vec<u8>,
 }
 
 /// A length, or how a text follows instead of a length.
@@ -46,7 +48,7 @@ impl Raw {
 
 impl<R: BufRead> Input<R> {
     pub fn new(source: R) -> Input<R> {
-        Input { source, taken: 0, base: 0, crc: Crc64::new() }
+        Input { source, taken: 0, base: 0, crc: Crc64::new(), packed: Vec::new() }
     }
 
     /// The position of the next byte.
@@ -86,6 +88,13 @@ impl<R: BufRead> Input<R> {
 
     /// Takes 1 to `max` bytes by `take`; an error at the end.
     fn piece<T>(&mut self, max: usize, take: impl FnOnce(&[u8]) -> T) -> Result<T, Error> {
+        if let Ok(held) = self.source.fill_buf()
+            && let Some(fresh) = held.get(self.taken..).filter(|fresh| !fresh.is_empty())
+        {
+            let piece = fresh.get(..max).unwrap_or(fresh);
+            self.taken += piece.len();
+            return Ok(take(piece));
+        }
         let offset = self.offset();
         let fail = |reason| Error { offset, reason };
         let held = retry(|| self.source.fill_buf().map(<[u8]>::len)).map_err(fail)?;
@@ -128,10 +137,16 @@ impl<R: BufRead> Input<R> {
 
     /// `len` bytes.
     pub fn bytes(&mut self, len: u64) -> Result<Vec<u8>, Error> {
+        self.bytes_into(Vec::new(), len)
+    }
+
+    /// `len` bytes, in the room of `bytes`.
+    fn bytes_into(&mut self, mut bytes: Vec<u8>, len: u64) -> Result<Vec<u8>, Error> {
         let offset = self.offset();
         let len = usize::try_from(len).ok().filter(|_| len <= TEXT_BYTES_MAX);
         let len = len.ok_or(Error { offset, reason: Reason::Invalid("text longer than 2 GiB") })?;
-        let mut bytes = Vec::with_capacity(len.min(TRUST_BYTES));
+        bytes.clear();
+        bytes.reserve_exact(len.min(TRUST_BYTES));
         while bytes.len() < len {
             let left = len - bytes.len();
             self.piece(left, |piece| bytes.extend_from_slice(piece))
@@ -204,10 +219,14 @@ impl<R: BufRead> Input<R> {
             Length::Compressed => {
                 let packed_len = self.length()?;
                 let len = self.length()?;
-                let packed = self.bytes(packed_len)?;
+                let room = std::mem::take(&mut self.packed);
+                let packed = self.bytes_into(room, packed_len)?;
                 let len = usize::try_from(len).ok().filter(|_| len <= TEXT_BYTES_MAX);
                 let len = len.ok_or(fail("text longer than 2 GiB"))?;
                 let text = lzf::decompress(&packed, len);
+                if packed.capacity() <= TRUST_BYTES {
+                    self.packed = packed;
+                }
                 Raw::Bytes(text.ok_or(fail("invalid compressed text"))?)
             }
         })

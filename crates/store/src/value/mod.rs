@@ -23,7 +23,7 @@ pub use hash::Hash;
 pub use list::{End, List};
 pub use set::Set;
 pub(crate) use sorted_set::score_of;
-pub use sorted_set::{Ranked, SortedSet, Updated};
+pub use sorted_set::{Ranked, SortedSet, SortedSetBuilder, Updated};
 pub use text::Text;
 
 /// A packed collection never grows beyond this many bytes, whatever the thresholds allow.

@@ -222,6 +222,33 @@ impl Ordered {
         self.len
     }
 
+    /// A tree of these entries, which are in order.
+    pub fn from_sorted(entries: Vec<Entry>) -> Ordered {
+        /// Room is left in the nodes, so that the first changes do not split them all.
+        const FILL: usize = LEAF - 3;
+        let len = entries.len();
+        let mut level: Vec<Child> = entries
+            .chunks(FILL)
+            .map(|part| Child {
+                first: part[0],
+                count: part.len(),
+                node: Node::Leaf(Box::new(part.iter().copied().collect())),
+            })
+            .collect();
+        drop(entries);
+        while level.len() > 1 {
+            let mut below = level.into_iter().peekable();
+            level = Vec::new();
+            while below.peek().is_some() {
+                let children: Inner = below.by_ref().take(FILL).collect();
+                let count = children.iter().map(|child| child.count).sum();
+                let first = children[0].first;
+                level.push(Child { first, count, node: Node::Inner(Box::new(children)) });
+            }
+        }
+        level.pop().map_or_else(Ordered::new, |root| Ordered { root: root.node, len })
+    }
+
     /// Adds an entry that is not there yet.
     pub fn insert(&mut self, entry: Entry) {
         let split = self.root.insert(entry, true);

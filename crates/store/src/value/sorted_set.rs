@@ -1,6 +1,8 @@
 //! Sorted sets: packed pairs of member and score in order, or a table of records (with the score as
 //! payload) and an ordered tree over them. It knows no key, no option of a command and no reply.
 
+mod build;
+
 use std::ops::{Bound, Range};
 
 use larder_base::rng::Rng;
@@ -11,6 +13,7 @@ use super::packed::{Encoded, Form, FormMut, OneWord, PackedView, Plain};
 use super::{PACKED_BYTES_MAX, Text, Thresholds};
 use crate::record::{Record, RecordRef};
 use crate::table::Place;
+pub use build::SortedSetBuilder;
 
 /// A set of distinct texts, each with a score, ordered by score and then by bytes.
 #[derive(Clone)]
@@ -486,12 +489,11 @@ impl ExactSizeIterator for Ranked<'_> {}
 impl Clone for Scored {
     fn clone(&self) -> Scored {
         let members = self.members.clone();
-        let mut tree = Ordered::new();
-        for entry in self.tree.range(0..self.tree.len()) {
-            if let Some(record) = members.get(entry.key()) {
-                tree.insert(Entry { score: entry.score, member: record.raw() });
-            }
-        }
+        let entries = self.tree.range(0..self.tree.len()).filter_map(|entry| {
+            let record = members.get(entry.key())?;
+            Some(Entry { score: entry.score, member: record.raw() })
+        });
+        let tree = Ordered::from_sorted(entries.collect());
         Scored { members, tree }
     }
 }
