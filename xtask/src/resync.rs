@@ -99,7 +99,7 @@ fn measure(program: &str, keys: usize, is_ours: bool) -> Result<()> {
     let port = primary.port.to_string();
     let follow = words(&["REPLICAOF", "127.0.0.1", &port]);
     let (begun, before) = (Instant::now(), sent(&mut one)?);
-    exchange(&mut other, &[follow.clone()])?;
+    exchange(&mut other, std::slice::from_ref(&follow))?;
     let full_seconds = until_linked(&mut one, &mut other, begun)?;
     let full = sent(&mut one)? - before;
     equal(&mut one, &mut other)?;
