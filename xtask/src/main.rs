@@ -18,6 +18,7 @@ mod rdb_matrix;
 mod replication;
 mod resync;
 mod saving;
+mod sentinel;
 mod stall;
 mod tidy;
 
@@ -34,6 +35,7 @@ cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]
 cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB files and payloads between us and a real server
 cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
 cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N] [--seed S]  chains with real servers, links cut, primaries moved
+cargo xtask sentinel [--subject PATH] [--rounds N]    real sentinels let a replica of ours lead, and back
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
@@ -70,6 +72,7 @@ fn main() -> Result<()> {
         Some("rdb-matrix") => rdb_matrix::run(args.get(1..).unwrap_or(&[])),
         Some("crash-points") => crash_points::run(args.get(1..).unwrap_or(&[])),
         Some("replication") => replication::run(args.get(1..).unwrap_or(&[])),
+        Some("sentinel") => sentinel::run(args.get(1..).unwrap_or(&[])),
         Some("endure") => endure::run(args.get(1..).unwrap_or(&[])),
         Some("differential") => {
             let outcome = differential::run(args.get(1..).unwrap_or(&[]))?;

@@ -27,7 +27,7 @@ impl Server {
 
     /// The same with more options.
     pub fn start_with(program: &str, options: &[&str]) -> Result<Server> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let port = free_port()?;
         let mut command = Command::new(program);
         if !program.ends_with("-server") {
             command.arg("server");
@@ -74,10 +74,13 @@ impl Server {
 
     /// A connection to it.
     pub fn connect(&self) -> Result<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_nodelay(true)?;
-        Ok(Client { stream, received: Vec::new(), taken: 0 })
+        Client::connect(self.port)
     }
+}
+
+/// A port of loopback that nobody listens on now.
+pub fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
 impl Drop for Server {
@@ -98,6 +101,13 @@ pub struct Client {
 }
 
 impl Client {
+    /// To a port of loopback.
+    pub fn connect(port: u16) -> Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_nodelay(true)?;
+        Ok(Client { stream, received: Vec::new(), taken: 0 })
+    }
+
     /// Sends a command without waiting.
     pub fn send(&mut self, args: &[impl AsRef<[u8]>]) -> Result<()> {
         let mut bytes = Vec::new();

@@ -102,6 +102,9 @@ impl Chain {
             load,
             "--repl-backlog-size",
             "64mb",
+            // Nothing is added to the stream of a primary at rest.
+            "--repl-ping-replica-period",
+            "3600",
         ];
         let start = |(number, ours): (usize, bool)| {
             // Of the last chain; when something fails, that is the one to look into.

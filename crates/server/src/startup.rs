@@ -75,12 +75,8 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     }
     load(&server)?;
     server.loading.store(false, Ordering::Release);
-    replication::following::start(&server)
+    replication::begin(&server)
         .map_err(|error| format!("No thread to follow a primary: {error}"))?;
-    if let Some((host, port)) = server.config().replicaof.clone() {
-        let primary = replication::Primary { host, port };
-        server.exclusively(|states| replication::roles::follow(&server, states, primary, false));
-    }
     announce(&server);
     supervisor.ready();
     keep_running(&server, &ending);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use larder_cluster::replication::{Link, LinkConfig, LinkError, Output, Position};
+use larder_cluster::replication::{Link, LinkConfig, LinkError, Output, Phase, Position};
 use larder_commands::Args;
 use larder_net::{ReadOutcome, Stream, Until, WriteOutcome};
 use larder_protocol::request::{RequestLimits, RequestParser, Step};
@@ -161,6 +161,10 @@ impl<'s, 'a> Session<'s, 'a> {
                 self.obey(&mut wire, output)?;
             }
             self.receive(&mut wire)?;
+            if wire.link.phase() == Phase::Streaming {
+                // What has come to the disk meanwhile is news, too.
+                wire.link.applied(now(), self.server.journal.end(), self.server.durable());
+            }
             wire.link.tick(now())?;
         }
     }

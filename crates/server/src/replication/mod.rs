@@ -265,6 +265,19 @@ impl Replication {
 /// Bytes of a sign of life.
 const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 
+/// Plays the part that the configuration says; the data is loaded.
+///
+/// # Errors
+/// If there is no thread to be had.
+pub fn begin(server: &Arc<Server>) -> std::io::Result<()> {
+    following::start(server)?;
+    if let Some((host, port)) = server.config().replicaof.clone() {
+        let primary = Primary { host, port };
+        server.exclusively(|states| roles::follow(server, states, primary, false));
+    }
+    Ok(())
+}
+
 /// What replication does by the clock: to be called about ten times a second, with no lock held.
 pub fn tick(server: &Server) {
     let replication = &server.replication;
