@@ -354,16 +354,23 @@ impl Server {
 
     /// Whether commands (only writes: those that may write) are paused now.
     pub fn is_paused(&self, writes: bool, now: Millis) -> bool {
-        let mut pause = self.pause.lock();
-        match *pause {
+        let pause = *self.pause.lock();
+        match pause {
             Some((until, _)) if until <= now => {
-                *pause = None;
-                self.paused.store(false, Ordering::Release);
+                self.set_pause(None);
                 false
             }
             Some((_, only_writes)) => writes || !only_writes,
             None => false,
         }
+    }
+
+    /// Begins a pause of the clients (until when, and whether only of writes), or ends it. Nothing goes of itself
+    /// meanwhile, so that the data stands still.
+    pub fn set_pause(&self, pause: Option<(Millis, bool)>) {
+        *self.pause.lock() = pause;
+        self.paused.store(pause.is_some(), Ordering::Release);
+        self.keyspace.set_passive(pause.is_some() || self.replication.is_replica());
     }
 
     /// Where effects are recorded.
@@ -384,7 +391,8 @@ impl Server {
             self.changed.start(0, self.journal.end());
         }
         self.keyspace.set_journaled(mode == Mode::Own);
-        self.keyspace.set_passive(mode == Mode::Follows);
+        let paused = self.paused.load(Ordering::Relaxed);
+        self.keyspace.set_passive(mode == Mode::Follows || paused);
     }
 
     /// Runs `work` while nobody changes anything: with all states locked, those of the workers ascending, then

@@ -240,8 +240,7 @@ fn client(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
         "unpause" => {
             // The pause of a hand-over is not a client's to end.
             if !session.turn.server.replication.failover.is_running() {
-                *session.turn.server.pause.lock() = None;
-                session.turn.server.paused.store(false, Ordering::Release);
+                session.turn.server.set_pause(None);
             }
             session.reply().ok();
         }
@@ -399,17 +398,15 @@ fn pause(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
     let server = session.turn.server;
     let mut until = session.turn.now.saturating_add(wanted);
     let mut mode = only_writes;
-    let mut pause = server.pause.lock();
+    let before = *server.pause.lock();
     // A pause that lasts longer, or holds more back, is not weakened by another.
-    if let Some((running, weaker)) = *pause
+    if let Some((running, weaker)) = before
         && running > session.turn.now
     {
         until = until.max(running);
         mode = mode && weaker;
     }
-    *pause = Some((until, mode));
-    drop(pause);
-    server.paused.store(true, Ordering::Release);
+    server.set_pause(Some((until, mode)));
     session.reply().ok();
     Ok(())
 }

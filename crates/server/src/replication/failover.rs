@@ -92,10 +92,7 @@ pub fn begin(server: &Server, wanted: Wanted, now: Millis) -> Result<(), Fault> 
     let deadline = wanted.timeout_ms.map(|ms| now.saturating_add(ms));
     *replication.failover.run.lock() = Some(Run { wanted, deadline, asked: false });
     replication.failover.running.store(true, Ordering::Release);
-    *server.pause.lock() = Some((Millis(i64::MAX), true));
-    server.paused.store(true, Ordering::Release);
-    // Nor does anything go of itself: the history stands still.
-    server.keyspace.set_passive(true);
+    server.set_pause(Some((Millis(i64::MAX), true)));
     Ok(())
 }
 
@@ -123,11 +120,7 @@ fn end(server: &Server) {
     let failover = &server.replication.failover;
     *failover.run.lock() = None;
     failover.running.store(false, Ordering::Release);
-    *server.pause.lock() = None;
-    server.paused.store(false, Ordering::Release);
-    if server.journal.records_effects() || !server.journal.is_active() {
-        server.keyspace.set_passive(false);
-    }
+    server.set_pause(None);
 }
 
 /// The link to the replica stands: it leads now.

@@ -284,6 +284,10 @@ pub fn tick(server: &Server) {
     let (config, now) = (server.config(), now());
     replication.refresh(&config);
     replication.waits.check(server);
+    if server.paused.load(Ordering::Relaxed) {
+        // One that is over ends, whether anybody asks or not.
+        server.is_paused(false, now);
+    }
     failover::tick(server, now);
     let follows = replication.is_replica();
     let count = replication.replicas.len();
