@@ -9,7 +9,7 @@ use larder_base::time::Millis;
 use larder_commands::{Args, Command, Context, Effects, Fault, Flags, Outcome, Run, Wait};
 use larder_protocol::reply::{Reply, Version};
 use larder_store::keyspace::Located;
-use larder_store::{DbIndex, Interest, Keyspace, View, What};
+use larder_store::{DbIndex, Dues, Interest, Keyspace, View, What};
 use smallvec::SmallVec;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -403,6 +403,10 @@ impl Turn<'_> {
             }
         }
         context.keys.serve(client.no_touch, client.offered.as_ref());
+        if server.paused.load(Ordering::Relaxed) && entry.command.flags.has(Flags::READONLY) {
+            // While writes are held back nothing changes, not even by looking at what is due.
+            context.keys.set_dues(Dues::Hide);
+        }
         let before = record::changes(&context.keys);
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {

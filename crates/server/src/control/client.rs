@@ -313,6 +313,7 @@ fn list(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> 
     let own = Some(&*session.client).filter(|_| !filter.skip_me);
     let others = session.others.iter().flat_map(|others| others.iter());
     let others = others.flat_map(|state| &state.clients).filter_map(|seat| seat.client.as_deref());
+    let others = others.filter(|client| !client.evicted);
     let (replicas, primary) = links(session.turn.server);
     let links = replicas.iter().map(|replica| &replica.client).chain(primary.as_deref());
     let mut chosen: Vec<&Client> = own

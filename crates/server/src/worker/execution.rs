@@ -171,6 +171,8 @@ impl Worker {
         let mut commands = std::mem::take(&mut state.commands);
         MutexGuard::unlocked(state, || {
             server.exclusively(|others| {
+                // Who is to go for what it holds does not show any more.
+                self.limits.evict(&server, others);
                 let mut turn = Turn {
                     server: &server,
                     worker: self.number,

@@ -2,7 +2,6 @@
 //! worker keeps the configured figures, so that nothing is looked up while nobody is near a limit. It
 //! knows no command.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use larder_base::limits::{
@@ -99,6 +98,44 @@ impl Limits {
         }
     }
 
+    /// Whether all connections together hold more than they may.
+    #[inline]
+    pub fn clients_exceed(&self, server: &Server) -> bool {
+        self.clients.is_some_and(|limit| server.clients_memory.load(Ordering::Relaxed) > limit)
+    }
+
+    /// Chooses those that hold most until the others hold no more than they may; their workers close them.
+    pub fn evict(&self, server: &Server, states: &mut [MutexGuard<'_, WorkerState>]) {
+        if !self.clients_exceed(server) {
+            return;
+        }
+        let mut held = Vec::new();
+        for (worker, state) in states.iter().enumerate() {
+            for (at, seat) in state.clients.iter().enumerate() {
+                if let Some(client) = seat.client.as_ref().filter(|client| !client.no_evict) {
+                    held.push((client.accounted, worker, at));
+                }
+            }
+        }
+        held.sort_unstable();
+        while let Some((bytes, worker, at)) = held.pop()
+            && bytes > 0
+            && self.clients_exceed(server)
+        {
+            let seat = states.get_mut(worker).and_then(|state| state.clients.get_mut(at));
+            if let Some(seat) = seat
+                && let Some(client) = &mut seat.client
+            {
+                // No longer counted, so that nobody else pays for it before it is closed.
+                server.clients_memory.fetch_sub(client.accounted, Ordering::Relaxed);
+                client.accounted = 0;
+                client.evicted = true;
+                let token = u64::from(seat.generation()) << 32 | at as u64;
+                server.post(worker, Letter::Evict(token));
+            }
+        }
+    }
+
     /// Whether a connection has been idle, or a stranger, for too long.
     fn overstays(&self, client: &Client, now: Millis) -> bool {
         if !client.authenticated && now.since(client.since) > UNAUTHENTICATED_MS_MAX {
@@ -134,39 +171,10 @@ impl Worker {
 
     /// Closes those that hold most while all together hold too much. The caller holds no state.
     pub(super) fn evict_clients(&self) {
-        let Some(limit) = self.limits.clients else { return };
-        if self.server.clients_memory.load(Ordering::Relaxed) <= limit {
-            return;
+        if self.limits.clients_exceed(&self.server) {
+            self.server.exclusively(|states| self.limits.evict(&self.server, states));
+            self.server.wake_all();
         }
-        let server = Arc::clone(&self.server);
-        server.exclusively(|states| {
-            let mut held = Vec::new();
-            for (worker, state) in states.iter().enumerate() {
-                for (at, seat) in state.clients.iter().enumerate() {
-                    if let Some(client) = seat.client.as_ref().filter(|client| !client.no_evict) {
-                        held.push((client.accounted, worker, at));
-                    }
-                }
-            }
-            held.sort_unstable();
-            while let Some((bytes, worker, at)) = held.pop()
-                && bytes > 0
-                && server.clients_memory.load(Ordering::Relaxed) > limit
-            {
-                let seat = states.get_mut(worker).and_then(|state| state.clients.get_mut(at));
-                if let Some(seat) = seat
-                    && let Some(client) = &mut seat.client
-                {
-                    // No longer counted, so that nobody else pays for it before it is closed.
-                    server.clients_memory.fetch_sub(client.accounted, Ordering::Relaxed);
-                    client.accounted = 0;
-                    client.evicted = true;
-                    let token = u64::from(seat.generation()) << 32 | at as u64;
-                    server.post(worker, Letter::Evict(token));
-                }
-            }
-        });
-        server.wake_all();
     }
 
     /// Closes those whose time is over: a share of the connections at each tick, all once a second; and

@@ -76,7 +76,10 @@ impl Worker {
     /// One step of deleting what is due in this worker's share of the slots.
     pub(super) fn sweep(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
         self.sweeper.again = None;
-        if !self.server.sweeping.load(Ordering::Relaxed) || self.server.keyspace.is_passive() {
+        let Worker { server, now, .. } = self;
+        // While writes are held back, nothing goes of itself either.
+        let held = server.paused.load(Ordering::Relaxed) && server.is_paused(true, *now);
+        if held || !server.sweeping.load(Ordering::Relaxed) || server.keyspace.is_passive() {
             return;
         }
         let begun = Instant::now();
