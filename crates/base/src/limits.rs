@@ -37,6 +37,11 @@ pub const WRONG_PASSWORDS_MAX: u8 = 16;
 pub const QUERY_BUFFER_BYTES_MAX_DEFAULT: usize = GIB;
 /// Smallest value that `client-query-buffer-limit` accepts, in bytes.
 pub const QUERY_BUFFER_BYTES_MAX_FLOOR: usize = MIB;
+/// Most bytes of messages (publications, invalidations, lines of MONITOR) that may wait for one worker; a connection for which
+/// there is no room is closed, as one that reads too slowly is.
+pub const WORKER_MESSAGES_BYTES_MAX: usize = 256 * MIB;
+/// Bytes of messages for a worker's own connections after which it ends its turn, to hand them on.
+pub const TURN_MESSAGES_BYTES_MAX: usize = 32 * MIB;
 /// Bytes that a connection asks the kernel for in one read when it has no better knowledge.
 pub const READ_CHUNK_BYTES: usize = 16 * KIB;
 /// From this length on, an argument is worth a buffer sized for it alone.

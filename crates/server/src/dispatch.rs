@@ -222,6 +222,7 @@ impl Turn<'_> {
             );
             for letter in letters {
                 if let Letter::Deliver(_, message) = letter {
+                    own.hand_over(&message);
                     client.hear(&message);
                 }
             }

@@ -65,6 +65,24 @@ impl Message {
         }
     }
 
+    /// Bytes that it takes while it waits, roughly, and on its way to each client.
+    pub fn weight(&self) -> usize {
+        let parts = match self {
+            Message::Channel(channel, payload) | Message::Shard(channel, payload) => {
+                channel.len() + payload.len()
+            }
+            Message::Pattern(pattern, channel, payload) => {
+                pattern.len() + channel.len() + payload.len()
+            }
+            Message::Invalidate(keys) => {
+                keys.iter().flatten().map(|key| size_of::<Box<[u8]>>() + key.len()).sum()
+            }
+            Message::RedirectBroken(_) => 0,
+            Message::Raw(line) => line.len(),
+        };
+        size_of::<Message>() + parts
+    }
+
     /// Writes the push.
     pub fn encode(&self, reply: &mut Reply<'_>) {
         let parts: &[&[u8]] = match self {

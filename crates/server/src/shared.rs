@@ -4,13 +4,14 @@
 //! (watch, blocked, pubsub), which are leaves. A worker holds its own state during a batch and never waits
 //! for another's while it does: for the exclusive section it lets its own go first.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use larder_base::hash::KeyHasher;
+use larder_base::limits;
 use larder_base::time::Millis;
 use larder_cluster::replication::Offset;
 use larder_net::{Mailbox, Stream};
@@ -82,6 +83,8 @@ pub enum Letter {
     Served(u64, Vec<u8>, Option<Arc<Waiter>>),
     /// Close this connection.
     Close(u64),
+    /// The same, because what it was to be told found no room.
+    Overrun(u64),
     /// There are new listening sockets.
     Doors,
     /// The same, because all connections together hold too much.
@@ -94,6 +97,55 @@ pub struct WorkerHandle {
     pub state: Mutex<WorkerState>,
     /// Its letters.
     pub mailbox: Mailbox<Letter>,
+    /// Bytes of the messages among them.
+    messages: AtomicUsize,
+    /// Connections for which a message found no room.
+    overrun: Mutex<HashSet<u64>>,
+}
+
+impl WorkerHandle {
+    /// A worker without letters.
+    pub fn new(mailbox: Mailbox<Letter>) -> WorkerHandle {
+        WorkerHandle {
+            state: Mutex::default(),
+            mailbox,
+            messages: AtomicUsize::new(0),
+            overrun: Mutex::default(),
+        }
+    }
+
+    /// Puts a letter in. A worker that is busy for long must not let what others tell its clients grow without
+    /// end: a client for which there is no room is closed, rather than served with a gap.
+    fn post(&self, letter: Letter) {
+        if let Letter::Deliver(token, message) = &letter {
+            let weight = message.weight();
+            let waiting = self.messages.fetch_add(weight, Ordering::Relaxed);
+            if waiting.saturating_add(weight) > limits::WORKER_MESSAGES_BYTES_MAX {
+                self.messages.fetch_sub(weight, Ordering::Relaxed);
+                if self.overrun.lock().insert(*token) {
+                    self.mailbox.push(Letter::Overrun(*token));
+                }
+                return;
+            }
+        }
+        self.mailbox.push(letter);
+    }
+
+    /// A message left the mailbox.
+    pub fn hand_over(&self, message: &Message) {
+        self.messages.fetch_sub(message.weight(), Ordering::Relaxed);
+    }
+
+    /// The worker closes a connection for which a message found no room.
+    pub fn forget_overrun(&self, token: u64) {
+        self.overrun.lock().remove(&token);
+    }
+
+    /// Whether so many messages wait that a turn should end for them.
+    #[inline]
+    pub fn has_much_to_tell(&self) -> bool {
+        self.messages.load(Ordering::Relaxed) > limits::TURN_MESSAGES_BYTES_MAX
+    }
 }
 
 /// Watched keys and the transactions that watch them.
@@ -413,7 +465,7 @@ impl Server {
     /// outside all slot locks.
     pub fn post(&self, worker: usize, letter: Letter) {
         if let Some(handle) = self.workers.get(worker) {
-            handle.mailbox.push(letter);
+            handle.post(letter);
         }
     }
 
@@ -505,4 +557,37 @@ fn mix(seed: u64) -> u64 {
     x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_net::Reactor;
+
+    use super::*;
+
+    #[test]
+    fn what_a_busy_worker_is_to_tell_does_not_grow_without_end() {
+        const SIZE: usize = 1 << 20;
+        let reactor = Reactor::new().unwrap();
+        let handle = WorkerHandle::new(Mailbox::new(reactor.waker()));
+        let message = Arc::new(Message::Raw(vec![0; SIZE]));
+        let room = limits::WORKER_MESSAGES_BYTES_MAX / SIZE;
+        for _ in 0..3 * room {
+            handle.post(Letter::Deliver(7, Arc::clone(&message)));
+        }
+        assert!(handle.has_much_to_tell());
+        let mut letters = Vec::new();
+        handle.mailbox.drain(&mut letters);
+        let last = letters.pop();
+        assert!(matches!(last, Some(Letter::Overrun(7))), "told once, after what found room");
+        assert_eq!(letters.len(), room - 1);
+        for letter in letters {
+            let Letter::Deliver(7, message) = letter else { panic!("another letter") };
+            handle.hand_over(&message);
+        }
+        handle.forget_overrun(7);
+        assert!(!handle.has_much_to_tell());
+        handle.post(Letter::Deliver(7, message));
+        assert_eq!(handle.mailbox.len(), 1);
+    }
 }

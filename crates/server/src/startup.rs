@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use larder_net::{Mailbox, Reactor};
-use parking_lot::Mutex;
 
 use crate::config::{Config, RawConfig, Supervision};
 use crate::durability::{aof, aof_load, save};
@@ -14,7 +13,7 @@ use crate::listening::Doors;
 use crate::log::{notice, warning};
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
 use crate::supervisor::Supervisor;
-use crate::worker::{Worker, WorkerState};
+use crate::worker::Worker;
 use crate::{registry, replication};
 
 /// Runs a server until it is told to end.
@@ -43,7 +42,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     for _ in 0..if config.workers == 0 { cores } else { config.workers } {
         let reactor = Reactor::new().map_err(|error| format!("No event loop: {error}"))?;
         let mailbox = Mailbox::new(reactor.waker());
-        workers.push(WorkerHandle { state: Mutex::new(WorkerState::default()), mailbox });
+        workers.push(WorkerHandle::new(mailbox));
         reactors.push(reactor);
     }
     let seed = [random()?, random()?];

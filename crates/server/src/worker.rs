@@ -328,6 +328,9 @@ impl Worker {
                 }
             }
             Letter::Deliver(token, message) => {
+                if let Some(handle) = self.server.workers.get(self.number) {
+                    handle.hand_over(&message);
+                }
                 if let Some(client) = state.client(token)
                     && client.hear(&message)
                 {
@@ -364,6 +367,15 @@ impl Worker {
                 }
             }
             Letter::Close(token) => self.close(state, token),
+            Letter::Overrun(token) => {
+                if let Some(handle) = self.server.workers.get(self.number) {
+                    handle.forget_overrun(token);
+                }
+                if state.client(token).is_some() {
+                    state.stats.dropped += 1;
+                    self.close(state, token);
+                }
+            }
             Letter::Doors => {
                 if let Err(error) = self.watch_listeners() {
                     crate::log::warning(&format!("New addresses cannot be watched: {error}"));

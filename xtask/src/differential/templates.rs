@@ -57,7 +57,7 @@ pub const GROUPS: &[Group] = &[
         "SORT $j BY <nosort|s*|h*->m1|m*> [GET_<#|s*|h*->f1>] [ASC|DESC] ALPHA", "SORT_RO $j [BY_<s*|h*->m1>] [LIMIT_$x_$x] [GET_<#|s*>] [ASC|DESC]", "SORT_RO $j [LIMIT_$x_$x] [ALPHA] [DESC]", "ZADD $j ($m_$i)",
         "DEL i0 ; RPUSH i0 ($i) ($i) ; SORT i0 [BY_nosort] [LIMIT_$x_$x] [ASC|DESC] ; SORT i0 BY nosort [ALPHA] [DESC] [STORE_l0]",
         "DEL $J", "RPUSH $j ($i)", "RPUSH $j ($m)", "SADD $j ($i)", "SORT $j [DESC]", "MSET s1 $i s2 $m s3 $v s4 $i",
-        "SELECT <0|1>",
+        "SELECT <0|1>", "SWAPDB <0|1|99|x> <0|1|99|x>",
     ]),
     // Hashes.
     plain(16, &[

@@ -57,6 +57,9 @@ impl Worker {
             });
             client.offered = None;
             self.heavy += batch.weight(number);
+            if self.has_much_to_tell() {
+                self.heavy = HEAVY_MAX;
+            }
             if ran != Some(true) {
                 held = true;
                 break;
@@ -121,6 +124,13 @@ impl Worker {
                 self.again.push(token);
             }
         }
+    }
+
+    /// Whether its own connections should be told what happened before more happens.
+    #[inline]
+    fn has_much_to_tell(&self) -> bool {
+        let own = self.server.workers.get(self.number);
+        own.is_some_and(crate::shared::WorkerHandle::has_much_to_tell)
     }
 
     /// Runs one request; false if a pause holds it back.
