@@ -56,6 +56,9 @@ pub struct ManifestError {
     pub reason: &'static str,
 }
 
+/// Longest name, as it is written: a line holds it with its number and type.
+const NAME_BYTES_MAX: usize = LINE_BYTES_MAX - 64;
+
 impl Manifest {
     /// Reads a manifest.
     ///
@@ -108,6 +111,11 @@ impl Manifest {
         let name = name.ok_or("no name")?;
         if name.is_empty() || name.contains(&b'/') || name.contains(&b'\\') || name.contains(&0) {
             return Err("a name that is a path");
+        }
+        let mut written = Vec::new();
+        quote(&mut written, &name);
+        if written.len() > NAME_BYTES_MAX {
+            return Err("too long a name");
         }
         let file = LogFile { name, seq: seq.filter(|seq| *seq > 0).ok_or("no number")? };
         match kind.ok_or("no type")? {

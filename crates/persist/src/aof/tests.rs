@@ -101,6 +101,9 @@ fn a_manifest_returns_and_wrong_ones_are_refused_by_line() {
     assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
     assert_eq!(manifest.next_base(b"x", true).name, b"x.3.base.rdb");
     assert_eq!(manifest.next_increment(b"x").name, b"x.4.incr.aof");
+    // Short enough a line, but not so once its bytes are escaped (found by fuzzing).
+    let long = [b"file ".as_slice(), &[7; 300], b" seq 1 type b\n"].concat();
+    assert_eq!(Manifest::parse(&long).unwrap_err().reason, "too long a name");
     for (text, line, reason) in [
         ("file a seq 1 type b\nfile b seq 2 type b\n", 2, "a second base"),
         ("file a seq 2 type i\nfile b seq 2 type i\n", 2, "an increment out of order"),
