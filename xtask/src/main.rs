@@ -1,11 +1,13 @@
 //! Developer tasks of the workspace: `cargo xtask <task>`. What CI runs is what a developer runs.
 
+mod aof_matrix;
 mod bad_input;
 mod ci;
 mod cities;
 mod clients;
 mod compare;
 mod conformance;
+mod crash;
 mod crash_points;
 mod differential;
 mod endure;
@@ -33,9 +35,11 @@ cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB files and payloads between us and a real server
+cargo xtask crash [--subject PATH] [--rounds N] [--modes always,everysec,rdb] [--seed S]  killed under load, again and again
 cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
 cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N] [--seed S]  chains with real servers, links cut, primaries moved
 cargo xtask sentinel [--subject PATH] [--rounds N]    real sentinels let a replica of ours lead, and back
+cargo xtask aof-matrix [--subject PATH] [--peer PATH] [--sets N] [--seed S]  append-only files between us and a real server
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
       [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
@@ -70,6 +74,8 @@ fn main() -> Result<()> {
         Some("stall") => stall::run(args.get(1..).unwrap_or(&[])),
         Some("compare") => compare::run(args.get(1..).unwrap_or(&[])),
         Some("rdb-matrix") => rdb_matrix::run(args.get(1..).unwrap_or(&[])),
+        Some("aof-matrix") => aof_matrix::run(args.get(1..).unwrap_or(&[])),
+        Some("crash") => crash::run(args.get(1..).unwrap_or(&[])),
         Some("crash-points") => crash_points::run(args.get(1..).unwrap_or(&[])),
         Some("replication") => replication::run(args.get(1..).unwrap_or(&[])),
         Some("sentinel") => sentinel::run(args.get(1..).unwrap_or(&[])),

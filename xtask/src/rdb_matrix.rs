@@ -19,9 +19,9 @@ use larder_store::{DbIndex, Payload, Record, Thresholds, Value};
 
 use crate::process::{Client, Server};
 
-type Args = Vec<Vec<u8>>;
+pub type Args = Vec<Vec<u8>>;
 /// What a key holds, as text that can be compared.
-type Pictures = BTreeMap<Vec<u8>, String>;
+pub type Pictures = BTreeMap<Vec<u8>, String>;
 
 /// Plays as many data sets as the arguments say.
 pub fn run(args: &[String]) -> Result<()> {
@@ -96,14 +96,14 @@ impl Matrix {
 
     /// One data set, both ways.
     fn play(&mut self, rng: &mut Rng, check: bool) -> Result<()> {
-        self.all(&forms(rng))?;
-        self.all(&data_set(rng))?;
-        self.all(&[words(&["SAVE"])])?;
-        let keys: Vec<Vec<u8>> = match self.all(&[words(&["KEYS", "*"])])?.pop() {
+        all(&mut self.client, &forms(rng))?;
+        all(&mut self.client, &data_set(rng))?;
+        all(&mut self.client, &[words(&["SAVE"])])?;
+        let keys: Vec<Vec<u8>> = match all(&mut self.client, &[words(&["KEYS", "*"])])?.pop() {
             Some(Reply::Array(keys)) => keys.iter().map(bytes).collect::<Result<_>>()?,
             other => bail!("KEYS answers {other:?}"),
         };
-        let answers = self.ask(&keys)?;
+        let answers = ask(&mut self.client, &keys)?;
         let entries = read_file(&self.folder.join("dump.rdb"))?;
         let read: Pictures = entries
             .iter()
@@ -115,9 +115,9 @@ impl Matrix {
         if check {
             self.check_file()?;
         }
-        self.all(&[words(&["DEBUG", "RELOAD", "NOSAVE"])])?;
-        same(&answers, &self.ask(&keys)?).context("our file, loaded by them")?;
-        let (mine, theirs) = (entries.len(), self.all(&[words(&["DBSIZE"])])?);
+        all(&mut self.client, &[words(&["DEBUG", "RELOAD", "NOSAVE"])])?;
+        same(&answers, &ask(&mut self.client, &keys)?).context("our file, loaded by them")?;
+        let (mine, theirs) = (entries.len(), all(&mut self.client, &[words(&["DBSIZE"])])?);
         ensure!(theirs.first().and_then(Reply::as_integer) == i64::try_from(mine).ok(), "DBSIZE");
         self.keys += mine;
         Ok(())
@@ -139,14 +139,14 @@ impl Matrix {
                 }
             };
             std::fs::copy(&path, self.folder.join("dump.rdb"))?;
-            self.all(&[words(&["DEBUG", "RELOAD", "NOSAVE"])])?;
+            all(&mut self.client, &[words(&["DEBUG", "RELOAD", "NOSAVE"])])?;
             let keys: Vec<Vec<u8>> = entries.iter().map(|entry| entry.key.clone()).collect();
             let read = entries
                 .iter()
                 .map(|entry| (entry.key.clone(), dated(entry.deadline, &picture(&entry.value))))
                 .collect();
-            same(&self.ask(&keys)?, &read).with_context(|| name.clone())?;
-            let size = self.all(&[words(&["DBSIZE"])])?;
+            same(&ask(&mut self.client, &keys)?, &read).with_context(|| name.clone())?;
+            let size = all(&mut self.client, &[words(&["DBSIZE"])])?;
             let size = size.first().and_then(Reply::as_integer);
             ensure!(size == i64::try_from(keys.len()).ok(), "{name}: {size:?} keys");
             println!("{name}: {} keys, equal", keys.len());
@@ -163,7 +163,7 @@ impl Matrix {
     fn payloads(&mut self, rng: &mut Rng, entries: &[Entry]) -> Result<()> {
         for _ in 0..3 {
             let Some(entry) = entries.get(rng.below_usize(entries.len())) else { return Ok(()) };
-            let theirs = self.all(&[vec![b"DUMP".to_vec(), entry.key.clone()]])?;
+            let theirs = all(&mut self.client, &[vec![b"DUMP".to_vec(), entry.key.clone()]])?;
             let theirs = bytes(theirs.first().context("no answer")?)?;
             let value = restore(&theirs, &Thresholds::default())?;
             ensure!(picture(&value) == picture(&entry.value), "their payload of {:?}", entry.key);
@@ -171,11 +171,11 @@ impl Matrix {
             let ours = dump(&Payload::Boxed(&entry.value), Version::DEFAULT)?;
             let copy = b"{copy of a key}".to_vec();
             let command = [b"RESTORE", copy.as_slice(), b"0", &ours, b"REPLACE"];
-            self.all(&[command.iter().map(|arg| arg.to_vec()).collect()])?;
-            let back = self.ask(std::slice::from_ref(&copy))?;
+            all(&mut self.client, &[command.iter().map(|arg| arg.to_vec()).collect()])?;
+            let back = ask(&mut self.client, std::slice::from_ref(&copy))?;
             let expected = dated(None, &picture(&entry.value));
             ensure!(back.get(&copy) == Some(&expected), "our payload of {:?}", entry.key);
-            self.all(&[vec![b"DEL".to_vec(), copy]])?;
+            all(&mut self.client, &[vec![b"DEL".to_vec(), copy]])?;
             self.payloads += 1;
         }
         Ok(())
@@ -189,53 +189,52 @@ impl Matrix {
         self.checked += 1;
         Ok(())
     }
+}
 
-    /// What the server says of each key.
-    fn ask(&mut self, keys: &[Vec<u8>]) -> Result<Pictures> {
-        let about = |name: &str| keys.iter().map(|key| vec![name.into(), key.clone()]).collect();
-        let (kinds, deadlines): (Vec<Args>, Vec<Args>) = (about("TYPE"), about("PEXPIRETIME"));
-        let (kinds, deadlines) = (self.all(&kinds)?, self.all(&deadlines)?);
-        let mut questions = Vec::new();
-        for (key, kind) in keys.iter().zip(&kinds) {
-            let name: &[&str] = match bytes(kind)?.as_slice() {
-                b"string" => &["GET"],
-                b"list" => &["LRANGE", "0", "-1"],
-                b"set" => &["SMEMBERS"],
-                b"hash" => &["HGETALL"],
-                b"zset" => &["ZRANGE", "0", "-1", "WITHSCORES"],
-                b"none" => &["GET"],
-                other => bail!("type {:?}", String::from_utf8_lossy(other)),
-            };
-            let (name, rest) = name.split_at(1);
-            questions.push([words(name), vec![key.clone()], words(rest)].concat());
-        }
-        let answers = self.all(&questions)?;
-        let mut pictures = Pictures::new();
-        for ((key, kind), (answer, when)) in
-            keys.iter().zip(&kinds).zip(answers.iter().zip(deadlines))
-        {
-            let when = when.as_integer().filter(|when| *when >= 0).map(Millis);
-            let kind = bytes(kind)?;
-            let told = dated(when, &told(&kind, answer)?);
-            pictures.insert(key.clone(), told);
-        }
-        Ok(pictures)
+/// What a server answers about these keys.
+pub fn ask(client: &mut Client, keys: &[Vec<u8>]) -> Result<Pictures> {
+    let about = |name: &str| keys.iter().map(|key| vec![name.into(), key.clone()]).collect();
+    let (kinds, deadlines): (Vec<Args>, Vec<Args>) = (about("TYPE"), about("PEXPIRETIME"));
+    let (kinds, deadlines) = (all(client, &kinds)?, all(client, &deadlines)?);
+    let mut questions = Vec::new();
+    for (key, kind) in keys.iter().zip(&kinds) {
+        let name: &[&str] = match bytes(kind)?.as_slice() {
+            b"string" => &["GET"],
+            b"list" => &["LRANGE", "0", "-1"],
+            b"set" => &["SMEMBERS"],
+            b"hash" => &["HGETALL"],
+            b"zset" => &["ZRANGE", "0", "-1", "WITHSCORES"],
+            b"none" => &["GET"],
+            other => bail!("type {:?}", String::from_utf8_lossy(other)),
+        };
+        let (name, rest) = name.split_at(1);
+        questions.push([words(name), vec![key.clone()], words(rest)].concat());
     }
+    let answers = all(client, &questions)?;
+    let mut pictures = Pictures::new();
+    for ((key, kind), (answer, when)) in keys.iter().zip(&kinds).zip(answers.iter().zip(deadlines))
+    {
+        let when = when.as_integer().filter(|when| *when >= 0).map(Millis);
+        let kind = bytes(kind)?;
+        let told = dated(when, &told(&kind, answer)?);
+        pictures.insert(key.clone(), told);
+    }
+    Ok(pictures)
+}
 
-    /// Sends commands and returns the answers, none of which may be an error.
-    fn all(&mut self, commands: &[Args]) -> Result<Vec<Reply>> {
-        self.client.send_all(commands)?;
-        let mut answers = Vec::new();
-        for command in commands {
-            let answer = self.client.read(Duration::from_secs(30))?;
-            if answer.is_error() {
-                let name = command.first().map(|name| String::from_utf8_lossy(name).into_owned());
-                bail!("{name:?} answers {answer:?}");
-            }
-            answers.push(answer);
+/// Sends commands and returns the answers, none of which may be an error.
+pub fn all(client: &mut Client, commands: &[Args]) -> Result<Vec<Reply>> {
+    client.send_all(commands)?;
+    let mut answers = Vec::new();
+    for command in commands {
+        let answer = client.read(Duration::from_secs(30))?;
+        if answer.is_error() {
+            let name = command.first().map(|name| String::from_utf8_lossy(name).into_owned());
+            bail!("{name:?} answers {answer:?}");
         }
-        Ok(answers)
+        answers.push(answer);
     }
+    Ok(answers)
 }
 
 /// Damages a payload many times as a hostile client can, with a right checksum: each is refused, or is a whole value that
@@ -262,7 +261,7 @@ fn damaged(payload: &[u8], rng: &mut Rng) -> Result<usize> {
 }
 
 /// Makes the server keep small collections in one form or another.
-fn forms(rng: &mut Rng) -> Vec<Args> {
+pub fn forms(rng: &mut Rng) -> Vec<Args> {
     let mut pick =
         |from: &[&str]| (*from.get(rng.below_usize(from.len())).unwrap_or(&"1")).to_string();
     let options = [
@@ -280,7 +279,7 @@ fn forms(rng: &mut Rng) -> Vec<Args> {
 }
 
 /// Commands that make a data set; keys tell their type, so that no command can fail.
-fn data_set(rng: &mut Rng) -> Vec<Args> {
+pub fn data_set(rng: &mut Rng) -> Vec<Args> {
     let mut commands = Vec::new();
     for n in 0..1 + rng.below(40) {
         let kind = rng.below_usize(5);
@@ -334,11 +333,11 @@ fn score(rng: &mut Rng) -> Vec<u8> {
     }
 }
 
-fn words(words: &[&str]) -> Args {
+pub fn words(words: &[&str]) -> Args {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-fn bytes(reply: &Reply) -> Result<Vec<u8>> {
+pub fn bytes(reply: &Reply) -> Result<Vec<u8>> {
     reply.as_bytes().map(<[u8]>::to_vec).with_context(|| format!("no text: {reply:?}"))
 }
 
@@ -478,7 +477,7 @@ fn sorted(kind: &str, parts: impl Iterator<Item = String>) -> String {
     many(kind, parts.into_iter())
 }
 
-fn same(expected: &Pictures, found: &Pictures) -> Result<()> {
+pub fn same(expected: &Pictures, found: &Pictures) -> Result<()> {
     for (key, picture) in expected {
         let other = found.get(key);
         ensure!(
