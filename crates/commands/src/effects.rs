@@ -74,6 +74,12 @@ impl Effects {
         self.count += 1;
     }
 
+    /// The same, taken out.
+    #[must_use]
+    pub fn take(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes)
+    }
+
     /// The requests in RESP, one after the other.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {

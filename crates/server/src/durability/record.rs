@@ -39,6 +39,9 @@ impl Unit {
     /// Adds what the view let go of its selected database since the last call: a DEL for each key. Keys of
     /// other databases stay for [`record_gone`].
     pub fn add_gone(&mut self, view: &mut View<'_>) {
+        if view.gone.is_empty() {
+            return;
+        }
         let db = view.db();
         let (here, elsewhere) =
             std::mem::take(&mut view.gone).into_iter().partition(|(of, _)| *of == db);
@@ -66,7 +69,11 @@ impl Unit {
         let changes = if writes && ok { changes } else { 0 };
         let count = effects.close(changes, sent.all());
         self.count += count;
-        self.bytes.extend_from_slice(effects.bytes());
+        if self.bytes.is_empty() {
+            self.bytes = effects.take();
+        } else {
+            self.bytes.extend_from_slice(effects.bytes());
+        }
         if self.noted && count > 0 {
             // A key that was only read among them costs its bytes in a copy, no more.
             command.key_positions(sent, |at| self.tags.push(Tag::of(sent.at(at))));
