@@ -394,14 +394,7 @@ impl Turn<'_> {
             None if exclusive => {
                 context.keys = keyspace.view_all(&server.settings, client.db, self.now);
             }
-            None => {
-                let mut keys: SmallVec<[(&[u8], Located); 12]> = SmallVec::new();
-                entry.command.key_positions(args, |at| {
-                    let key = args.at(at);
-                    keys.push((key, keyspace.locate(key)));
-                });
-                context.keys.lock_each(&keys);
-            }
+            None => lock_keys(&mut context.keys, entry, args),
         }
         context.keys.serve(client.no_touch, client.offered.as_ref());
         if server.paused.load(Ordering::Relaxed) && entry.command.flags.has(Flags::READONLY) {
@@ -473,6 +466,16 @@ pub fn tally(stats: &mut Stats, view: &View<'_>) {
 
 /// The other workers' states, in the exclusive section; the own one is lent apart.
 pub type Others<'g> = [parking_lot::MutexGuard<'g, crate::worker::WorkerState>];
+
+/// Locks the slots of all keys that a command names.
+fn lock_keys(view: &mut View<'_>, entry: Entry, args: Args<'_>) {
+    let mut keys: SmallVec<[(&[u8], Located); 12]> = SmallVec::new();
+    entry.command.key_positions(args, |at| {
+        let key = args.at(at);
+        keys.push((key, view.keyspace().locate(key)));
+    });
+    view.lock_each(&keys);
+}
 
 /// Hands on what a view has to report, and lets its slots go. Watchers are told while the slots are
 /// still locked, so that no EXEC can slip in between.

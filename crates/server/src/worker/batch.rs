@@ -292,26 +292,11 @@ impl Batch {
                     return;
                 }
                 Ok(Step::Request { consumed }) => {
-                    let first = self.ranges.len();
-                    let moved = |range: &ArgRange| ArgRange {
-                        start: range.start + piece.used,
-                        end: range.end + piece.used,
-                    };
-                    self.ranges.extend(self.scratch.iter().map(moved));
-                    piece.used += consumed;
-                    let args = self.ranges.get(first..).unwrap_or(&[]);
-                    let place = (first, args.len(), piece.used);
-                    if let Some(aside) = &piece.aside {
-                        let (words, long) = first_words(aside, args, input);
-                        self.requests.push(recognise(server, client.db, words, place));
+                    self.push_request(server, client, consumed, piece);
+                    if piece.aside.is_some() {
                         // It runs alone: what follows is in another place by then.
-                        piece.split_long(long);
                         piece.more = true;
                         return;
-                    }
-                    if !args.is_empty() {
-                        let words = [0, 1].map(|at| args.get(at).map(|arg| arg.of(input)));
-                        self.requests.push(recognise(server, client.db, words, place));
                     }
                 }
                 Ok(Step::Inline { consumed }) => {
@@ -339,6 +324,33 @@ impl Batch {
         piece.more = true;
     }
 
+    /// Takes the request that the parser found.
+    #[inline]
+    fn push_request(
+        &mut self,
+        server: &Server,
+        client: &Client,
+        consumed: usize,
+        piece: &mut Piece,
+    ) {
+        let input = piece.source.bytes(&piece.own, &self.arena);
+        let (first, base) = (self.ranges.len(), piece.used);
+        let moved =
+            |range: &ArgRange| ArgRange { start: range.start + base, end: range.end + base };
+        self.ranges.extend(self.scratch.iter().map(moved));
+        piece.used += consumed;
+        let args = self.ranges.get(first..).unwrap_or(&[]);
+        let place = (first, args.len(), piece.used);
+        if let Some(aside) = &piece.aside {
+            let (words, long) = first_words(aside, args, input);
+            self.requests.push(recognise(server, client.db, words, place));
+            piece.split_long(long);
+        } else if !args.is_empty() {
+            let words = [0, 1].map(|at| args.get(at).map(|arg| arg.of(input)));
+            self.requests.push(recognise(server, client.db, words, place));
+        }
+    }
+
     /// Takes an inline request, whose words are in `text`.
     fn push_inline(&mut self, server: &Server, client: &Client, text: &[u8], piece: &mut Piece) {
         let words = [0, 1].map(|at| self.scratch.get(at).map(|arg| arg.of(text)));
@@ -361,6 +373,11 @@ impl Batch {
             return if Arc::strong_count(long) > 1 { 0 } else { long.len() };
         }
         if piece.own.len() > READ_MAX { piece.own.len() } else { 0 }
+    }
+
+    /// Where these requests end in their connection's bytes.
+    pub fn end_of(&self, requests: Range<usize>) -> usize {
+        self.requests.get(requests).and_then(<[Parsed]>::last).map_or(0, |last| last.end)
     }
 
     /// The long argument of a piece's request.

@@ -77,12 +77,7 @@ impl Worker {
         if stopped {
             // What follows is parsed again later.
             more = true;
-            used = match done.checked_sub(1) {
-                Some(last) if last >= requests.start => {
-                    batch.requests.get(last).map_or(0, |parsed| parsed.end)
-                }
-                _ => 0,
-            };
+            used = batch.end_of(requests.start..done);
             client.parser = RequestParser::default();
         } else if let Some(error) = failure {
             Reply::new(&mut client.out, client.version).error_bytes(&error.reply_text());
