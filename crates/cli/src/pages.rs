@@ -8,15 +8,19 @@
 #![allow(unsafe_code)]
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// A huge page.
 const HUGE: usize = 2 << 20;
 const PAGE: usize = 4096;
 const PAGES: usize = HUGE / PAGE;
-/// Huge pages made in one go; the system copies each within a fraction of a millisecond.
-const AT_ONCE: usize = 4;
-const BUSY: Duration = Duration::from_millis(10);
+/// The rest before each huge page. The system copies one within a fraction of a millisecond, and whoever touches it
+/// meanwhile waits: a thread that has just slept is not put aside in the middle of that for others' turns.
+const REST: Duration = Duration::from_millis(4);
+/// Where it was put aside all the same, the cores are busy: it rests for so many times what that took, ...
+const SLOW: u32 = 16;
+/// ... but not longer.
+const REST_MAX: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(2);
 
 /// Starts the thread. `used` tells the bytes allocated: while they hardly change there is nothing to do.
@@ -27,7 +31,7 @@ pub fn start(used: fn() -> usize) {
 }
 
 fn work(used: fn() -> usize) {
-    let (mut done, mut seen) = (HashSet::new(), 0usize);
+    let (mut done, mut seen, mut rest) = (HashSet::new(), 0usize, REST);
     loop {
         let before = used();
         std::thread::sleep(IDLE / 4);
@@ -51,7 +55,11 @@ fn work(used: fn() -> usize) {
                 seen = 0;
                 break;
             }
-            match gather(start) {
+            std::thread::sleep(rest);
+            let begun = Instant::now();
+            let gathered = gather(start);
+            rest = (begun.elapsed() * SLOW).clamp(REST, REST_MAX);
+            match gathered {
                 Ok(()) => {
                     done.insert(start);
                 }
@@ -59,9 +67,6 @@ fn work(used: fn() -> usize) {
                 Err(libc::EINVAL | libc::ENOSYS | libc::EPERM) if done.is_empty() => return,
                 // No room, or in use: another time.
                 Err(_) => {}
-            }
-            if done.len().is_multiple_of(AT_ONCE) {
-                std::thread::sleep(BUSY);
             }
         }
     }
