@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use super::rdb_file::{self, Due};
 use crate::config::Config;
 use crate::log::{notice, warning};
+use crate::replication::{self, Point};
 use crate::shared::{Server, now};
 
 /// How saving stands; INFO shows it.
@@ -187,8 +188,20 @@ fn path(config: &Config) -> PathBuf {
     PathBuf::from(&config.dbfilename)
 }
 
-/// A snapshot that is to be written, and the modifications at its cut.
-type Job = (Snapshot, u64);
+/// What is to be written: the data, and the point of a history that it is, if it is one.
+struct Picture {
+    snapshot: Snapshot,
+    point: Option<Point>,
+}
+
+/// A picture of this moment. Only in the exclusive section.
+fn picture(server: &Server) -> Result<Picture, SaveError> {
+    let snapshot = server.keyspace.begin_snapshot().map_err(|snapshot::Busy| SaveError::Busy)?;
+    Ok(Picture { snapshot, point: replication::point(server) })
+}
+
+/// A picture that is to be written, and the modifications at its cut.
+type Job = (Picture, u64);
 
 /// Begins a save in the background. Only in the exclusive section.
 ///
@@ -200,10 +213,10 @@ pub fn begin(server: &Server, dirty: u64) -> Result<(), SaveError> {
         return Err(SaveError::Busy);
     }
     let queue = saves.queue.get();
-    let begun = match (queue, server.keyspace.begin_snapshot()) {
+    let begun = match (queue, picture(server)) {
         // The queue holds one, and only one save runs: it is never full.
-        (Some(queue), Ok(snapshot)) => queue.try_send((snapshot, dirty)).is_ok(),
-        (None, _) | (_, Err(snapshot::Busy)) => false,
+        (Some(queue), Ok(picture)) => queue.try_send((picture, dirty)).is_ok(),
+        (None, _) | (_, Err(_)) => false,
     };
     if !begun {
         saves.end(dirty, &Err(SaveError::Busy));
@@ -236,8 +249,8 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
 const ATTEMPTS_MAX: u32 = 20;
 
 /// Writes a snapshot, and begins anew where a flush broke it or its version cannot hold the data.
-fn run(server: &Server, (snapshot, mut dirty): Job) {
-    let mut result = save(server, snapshot);
+fn run(server: &Server, (first, mut dirty): Job) {
+    let mut result = save(server, first);
     let mut attempts = 1;
     while attempts < ATTEMPTS_MAX
         && (wants_newer_version(&result) || matches!(result, Err(SaveError::Flushed)))
@@ -245,11 +258,9 @@ fn run(server: &Server, (snapshot, mut dirty): Job) {
         attempts += 1;
         let again = server.exclusively(|states| {
             dirty = states.iter().map(|state| state.stats.dirty).sum();
-            server.keyspace.begin_snapshot()
+            picture(server)
         });
-        result = again
-            .map_err(|snapshot::Busy| SaveError::Busy)
-            .and_then(|snapshot| save(server, snapshot));
+        result = again.and_then(|picture| save(server, picture));
     }
     report(&result);
     server.saves.end(dirty, &result);
@@ -301,10 +312,7 @@ pub fn save_now(server: &Server, dirty: u64) -> Result<(), SaveError> {
     if !server.saves.begin() {
         return Err(SaveError::Busy);
     }
-    let attempt = || {
-        let snapshot = server.keyspace.begin_snapshot().map_err(|snapshot::Busy| SaveError::Busy);
-        snapshot.and_then(|snapshot| save(server, snapshot))
-    };
+    let attempt = || picture(server).and_then(|picture| save(server, picture));
     let mut result = attempt();
     if wants_newer_version(&result) {
         result = attempt();
@@ -328,11 +336,12 @@ fn report(result: &Result<(), SaveError>) {
 }
 
 /// Writes the snapshot to its end, whatever becomes of the file: only then its lane is free again.
-fn save(server: &Server, mut snapshot: Snapshot) -> Result<(), SaveError> {
+fn save(server: &Server, picture: Picture) -> Result<(), SaveError> {
+    let Picture { mut snapshot, point } = picture;
     let config = server.config();
     let target = path(&config);
     let temporary = PathBuf::from(format!("temp-{}.rdb", std::process::id()));
-    let result = write(server, &config, &temporary, &mut snapshot, server.saves.version());
+    let result = write(server, &config, &temporary, &mut snapshot, point);
     while snapshot.step(&server.keyspace, 4096, &mut |_| {}) {}
     let result = result.and_then(|()| {
         fs::rename(&temporary, &target)?;
@@ -356,13 +365,17 @@ fn write(
     config: &Config,
     path: &Path,
     snapshot: &mut Snapshot,
-    version: Version,
+    point: Option<Point>,
 ) -> Result<(), SaveError> {
     let mut file = File::create(path)?;
+    let version = server.saves.version();
     let options =
         rdb::Options { version, compress: config.rdbcompression, checksum: config.rdbchecksum };
     let mut told = Instant::now();
-    rdb_file::write(server, snapshot, options, &[("aof-base", "0")], &mut file, |seen, all| {
+    let named = point.map(|point| point.notes());
+    let mut notes = vec![("aof-base", "0")];
+    notes.extend(named.iter().flatten().map(|(name, text)| (*name, text.as_str())));
+    rdb_file::write(server, snapshot, options, &notes, &mut file, |seen, all| {
         for (place, count) in server.saves.progress.iter().zip([seen, all]) {
             place.store(count, Ordering::Relaxed);
         }
@@ -412,6 +425,7 @@ pub fn load(server: &Server) -> Result<(), String> {
     for (place, count) in server.saves.loaded.iter().zip([loaded.keys, loaded.expired]) {
         place.store(count, Ordering::Relaxed);
     }
+    server.replication.resume_at(Point::noted(&loaded, server.keyspace.databases()));
     notice(&format!(
         "DB loaded from disk: {:.3} seconds, {} keys, {} expired",
         begun.elapsed().as_secs_f64(),

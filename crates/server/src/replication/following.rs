@@ -55,7 +55,7 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
 
 fn follow(server: &Server) {
     let replication = &server.replication;
-    let mut applier = Applier::new(server, DbIndex(0));
+    let mut applier = Applier::new(server, server.journal.database().unwrap_or(DbIndex(0)));
     while !server.stopping.load(Ordering::Acquire) {
         let mut state = replication.state();
         let Some(primary) = state.primary.clone() else {

@@ -16,15 +16,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
+use larder_base::number;
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
-use larder_cluster::replication::{Lineage, ReplicationId};
+use larder_cluster::replication::{Lineage, Offset, Position, ReplicationId};
 use larder_commands::{Fault, Flags};
+use larder_store::DbIndex;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::client::Client;
 use crate::config::Config;
 use crate::durability::journal::Mode;
+use crate::durability::rdb_file::Loaded;
 use crate::shared::{Server, now};
 
 /// Writes are refused: this server follows another.
@@ -88,6 +91,54 @@ pub struct State {
     pub sync_bytes: [u64; 2],
     /// The hand-over of FAILOVER is asked for with the next PSYNC.
     pub asks_failover: bool,
+    /// What the loaded file says that its data is.
+    resume: Option<Point>,
+}
+
+/// A point of a history, as files and snapshots note it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Point {
+    /// The history, and how much of it.
+    pub position: Position,
+    /// The database that its stream is in.
+    pub database: DbIndex,
+}
+
+impl Point {
+    /// What is written beside the data.
+    pub fn notes(&self) -> [(&'static str, String); 3] {
+        [
+            ("repl-stream-db", self.database.0.to_string()),
+            ("repl-id", self.position.id.to_string()),
+            ("repl-offset", self.position.offset.to_string()),
+        ]
+    }
+
+    /// What was written beside the data.
+    pub fn noted(loaded: &Loaded, databases: usize) -> Option<Point> {
+        let id = ReplicationId::parse(loaded.note("repl-id")?)?;
+        let offset = Offset(number::parse_u64(loaded.note("repl-offset")?)?);
+        let database = number::parse_u64(loaded.note("repl-stream-db")?)?;
+        let database = u8::try_from(database).ok().filter(|db| usize::from(*db) < databases)?;
+        Some(Point { position: Position { id, offset }, database: DbIndex(database) })
+    }
+}
+
+/// The point of a history that the data is now. Only in the exclusive section.
+pub fn point(server: &Server) -> Option<Point> {
+    let (id, synced) = {
+        let state = server.replication.state();
+        (state.lineage.id, state.synced)
+    };
+    if !synced || !server.replication.kept.load(Ordering::Acquire) {
+        return None;
+    }
+    if server.journal.records_effects() {
+        // Who goes on from here knows no database.
+        server.journal.forget_database();
+    }
+    let database = server.journal.database().unwrap_or(DbIndex(0));
+    Some(Point { position: Position { id, offset: server.journal.end() }, database })
 }
 
 /// Counts since the start or CONFIG RESETSTAT.
@@ -144,6 +195,7 @@ impl Default for Replication {
             peer: None,
             sync_bytes: [0; 2],
             asks_failover: false,
+            resume: None,
         };
         Replication {
             state: Mutex::new(state),
@@ -191,6 +243,11 @@ impl Replication {
     /// Whether another server is followed.
     pub fn is_replica(&self) -> bool {
         self.state.lock().primary.is_some()
+    }
+
+    /// The data was loaded, and is this point.
+    pub fn resume_at(&self, point: Option<Point>) {
+        self.state.lock().resume = point;
     }
 
     /// The journal begins to record: what was changed before is in no history that anybody could continue.
@@ -270,12 +327,17 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// # Errors
 /// If there is no thread to be had.
 pub fn begin(server: &Arc<Server>) -> std::io::Result<()> {
-    following::start(server)?;
+    let point = server.replication.state().resume.take();
     if let Some((host, port)) = server.config().replicaof.clone() {
         let primary = Primary { host, port };
-        server.exclusively(|states| roles::follow(server, states, primary, false));
+        server.exclusively(|states| {
+            roles::follow(server, states, primary, false);
+            if let Some(point) = point {
+                roles::resume(server, point);
+            }
+        });
     }
-    Ok(())
+    following::start(server)
 }
 
 /// What replication does by the clock: to be called about ten times a second, with no lock held.

@@ -1,8 +1,8 @@
 //! Becoming a replica, and a primary again. Everything here runs in the exclusive section.
 
-use larder_cluster::replication::ReplicationId;
+use larder_cluster::replication::{Position, ReplicationId};
 
-use super::{LinkState, Primary, fresh_id, keep_history};
+use super::{LinkState, Point, Primary, fresh_id, keep_history};
 use crate::dispatch::Others;
 use crate::durability::journal::Mode;
 use crate::shared::{Letter, Server, now};
@@ -60,6 +60,16 @@ pub fn lead(server: &Server) {
     // They learn the new name of the history when they come back.
     replication.replicas.close_all();
     enact(server);
+}
+
+/// The data is this point of the history that is followed: it goes on from there, if the primary still can.
+pub fn resume(server: &Server, point: Point) {
+    let Position { id, offset } = point.position;
+    server.set_journal(Mode::Follows, Some(offset));
+    server.journal.append_raw(point.database, &[]);
+    let mut state = server.replication.state();
+    state.lineage.replace(id);
+    state.synced = true;
 }
 
 /// The primary gave the history another name, or goes on under the known one.
