@@ -170,7 +170,10 @@ impl Turn<'_> {
         let queued = entry.control.is_some()
             && entry.command.name == "exec"
             && client.multi.as_ref().is_some_and(|multi| multi.needs_memory && !multi.broken);
-        let needs_memory = flags.has(Flags::DENYOOM) || queued;
+        // A queue takes memory without end, whatever is queued.
+        let queues =
+            client.multi.is_some() && !crate::transactions::runs_at_once(entry.command.name);
+        let needs_memory = flags.has(Flags::DENYOOM) || queued || queues;
         if self.server.is_out_of_memory() && !self.make_room(client, token) && needs_memory {
             return Err(OUT_OF_MEMORY);
         }
