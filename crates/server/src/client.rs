@@ -45,6 +45,10 @@ pub struct Multi {
     pub needs_memory: bool,
     /// Some command may change data.
     pub writes: bool,
+    /// Some command is not for a time of loading.
+    pub needs_loaded: bool,
+    /// Some command is not for a replica that has lost its primary.
+    pub needs_fresh: bool,
 }
 
 /// Which replies the client wants (CLIENT REPLY).
@@ -298,6 +302,12 @@ impl Client {
             + self.multi.as_ref().map_or(0, |multi| multi.bytes)
             + (self.watched.len() + self.subscription_count()) * NAME
             + self.name.capacity()
+    }
+
+    /// Notes that so many commands ran; one that waits is counted when its wait ends.
+    pub fn count_commands(&mut self, ran: usize) {
+        let [.., commands] = &mut self.totals;
+        *commands += ran.saturating_sub(usize::from(self.waiting.is_some())) as u64;
     }
 
     /// Whether it waits for a key, or for the end of a pause: no more, once somebody ended the wait, even if

@@ -16,7 +16,7 @@ use std::sync::atomic::AtomicBool;
 
 use crate::blocking::Waiter;
 use crate::books::{Books, Ran};
-use crate::client::{Client, OwnedArgs, ReplyMode};
+use crate::client::{Client, Multi, OwnedArgs, ReplyMode};
 use crate::clock::Ticks;
 use crate::control::Session;
 use crate::durability::record;
@@ -102,7 +102,8 @@ impl Turn<'_> {
         let queues =
             client.multi.is_some() && !crate::transactions::runs_at_once(entry.command.name);
         if queues {
-            crate::transactions::queue(client, args, entry.command.flags);
+            let sub = entry.command.subcommand(args).map(|(_, sub)| sub.flags);
+            crate::transactions::queue(client, args, sub.unwrap_or(entry.command.flags));
             return Verdict::Done;
         }
         if needs_exclusive(entry, args)
@@ -167,9 +168,7 @@ impl Turn<'_> {
                 name()
             )));
         }
-        let queued = entry.control.is_some()
-            && entry.command.name == "exec"
-            && client.multi.as_ref().is_some_and(|multi| multi.needs_memory && !multi.broken);
+        let queued = ended(client, entry).is_some_and(|multi| multi.needs_memory && !multi.broken);
         // A queue takes memory without end, whatever is queued.
         let queues =
             client.multi.is_some() && !crate::transactions::runs_at_once(entry.command.name);
@@ -179,15 +178,19 @@ impl Turn<'_> {
         }
         // What is allowed at such times, the subcommand says.
         let at_hard_times = sub.map_or(flags, |sub| sub.flags);
-        if self.server.loading.load(Ordering::Relaxed) && !at_hard_times.has(Flags::LOADING) {
+        if self.server.loading.load(Ordering::Relaxed)
+            && (!at_hard_times.has(Flags::LOADING)
+                || ended(client, entry).is_some_and(|multi| multi.needs_loaded))
+        {
             return Err(LOADING);
         }
         self.check_disk(entry)?;
         if self.server.replication.restricts() {
-            let ends = entry.control.is_some() && entry.command.name == "exec";
-            let writes = flags.has(Flags::WRITE)
-                || (ends && client.multi.as_ref().is_some_and(|multi| multi.writes));
-            self.server.replication.admit(at_hard_times, writes)?;
+            let ended = ended(client, entry);
+            let writes = flags.has(Flags::WRITE) || ended.is_some_and(|multi| multi.writes);
+            let fresh =
+                !at_hard_times.has(Flags::STALE) || ended.is_some_and(|multi| multi.needs_fresh);
+            self.server.replication.admit(fresh, writes)?;
         }
         if client.multi.is_some() && flags.has(Flags::NO_MULTI) {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));
@@ -437,6 +440,12 @@ impl Turn<'_> {
         settle(server, &mut context.keys, client.id, self.ready);
         result
     }
+}
+
+/// The transaction that a command ends, if it is EXEC: it is judged by what it would run.
+fn ended(client: &Client, entry: Entry) -> Option<&Multi> {
+    let ends = entry.control.is_some() && entry.command.name == "exec";
+    client.multi.as_ref().filter(|_| ends)
 }
 
 fn waiter(

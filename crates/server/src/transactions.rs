@@ -85,6 +85,8 @@ pub fn queue(client: &mut Client, args: Args<'_>, flags: Flags) {
     if let Some(multi) = &mut client.multi {
         multi.needs_memory |= flags.has(Flags::DENYOOM);
         multi.writes |= flags.has(Flags::WRITE);
+        multi.needs_loaded |= !flags.has(Flags::LOADING);
+        multi.needs_fresh |= !flags.has(Flags::STALE);
         multi.bytes += args.all().iter().map(|arg| arg.len()).sum::<usize>();
         multi.queue.push(dispatch::owned(args));
         Reply::new(&mut client.out, client.version).simple("QUEUED");

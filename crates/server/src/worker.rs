@@ -334,6 +334,7 @@ impl Worker {
                 if let Some(client) = state.client(token)
                     && client.hear(&message)
                 {
+                    self.limits.weigh(&self.server, client);
                     if self.limits.output_exceeded(client, self.now) {
                         state.stats.dropped += 1;
                         self.close(state, token);

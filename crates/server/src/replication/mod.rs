@@ -20,7 +20,7 @@ use larder_base::number;
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
 use larder_cluster::replication::{Lineage, Offset, Position, ReplicationId};
-use larder_commands::{Fault, Flags};
+use larder_commands::Fault;
 use larder_store::DbIndex;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -285,12 +285,13 @@ impl Replication {
         self.gates.load(Ordering::Relaxed) != 0
     }
 
-    /// Judges a request while something is forbidden; `writes`: it may change data.
+    /// Judges a request while something is forbidden; `fresh`: it may not run without a link to the primary;
+    /// `writes`: it may change data.
     ///
     /// # Errors
     /// Redis's, for what is forbidden.
     #[cold]
-    pub fn admit(&self, flags: Flags, writes: bool) -> Result<(), Fault> {
+    pub fn admit(&self, fresh: bool, writes: bool) -> Result<(), Fault> {
         const STARVED_FAULT: Fault = Fault::text("NOREPLICAS Not enough good replicas to write.");
         const READ_ONLY_FAULT: Fault =
             Fault::text("READONLY You can't write against a read only replica.");
@@ -304,7 +305,7 @@ impl Replication {
         if writes && gates & READ_ONLY != 0 {
             return Err(READ_ONLY_FAULT);
         }
-        if gates & STALE != 0 && !flags.has(Flags::STALE) {
+        if fresh && gates & STALE != 0 {
             return Err(STALE_FAULT);
         }
         Ok(())

@@ -98,6 +98,15 @@ pub struct Piece {
 }
 
 impl Piece {
+    /// Whether a request is of another kind, inline or not, than those before; `begun`: there are some.
+    fn differs(&self, step: &Result<Step, ProtocolError>, begun: bool) -> bool {
+        match step {
+            Ok(Step::Request { .. }) => self.inline.is_some(),
+            Ok(Step::Inline { .. }) => self.inline.is_none() && begun,
+            Ok(Step::Incomplete { .. }) | Err(_) => false,
+        }
+    }
+
     /// The bytes that arguments are places in.
     fn text<'b>(&'b self, arena: &'b [u8]) -> &'b [u8] {
         self.inline.as_deref().unwrap_or_else(|| self.source.bytes(&self.own, arena))
@@ -284,13 +293,13 @@ impl Batch {
             let Some(rest) = input.get(piece.used..).filter(|rest| !rest.is_empty()) else {
                 return;
             };
-            match parser.next(rest, &limits, &mut self.scratch) {
-                Ok(Step::Request { .. }) if piece.inline.is_some() => {
-                    // It runs next time: its arguments are places in other bytes than those of inline requests.
-                    *parser = RequestParser::default();
-                    piece.more = true;
-                    return;
-                }
+            let step = parser.next(rest, &limits, &mut self.scratch);
+            if piece.differs(&step, self.requests.len() > from) {
+                // Inline requests are places in other bytes than the others: it runs next time.
+                *parser = RequestParser::default();
+                break;
+            }
+            match step {
                 Ok(Step::Request { consumed }) => {
                     self.push_request(server, client, consumed, piece);
                     if piece.aside.is_some() {
@@ -300,12 +309,6 @@ impl Batch {
                     }
                 }
                 Ok(Step::Inline { consumed }) => {
-                    if piece.inline.is_none() && self.requests.len() > from {
-                        // Its words are the parser's own: it runs next time.
-                        *parser = RequestParser::default();
-                        piece.more = true;
-                        return;
-                    }
                     piece.used += consumed;
                     if !self.scratch.is_empty() {
                         self.push_inline(server, client, parser.inline_text(), piece);

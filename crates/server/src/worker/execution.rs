@@ -86,10 +86,7 @@ impl Worker {
         client.held = held;
         batch.give_back(number, &mut client, used);
         self.look_again(&mut client, token, held, more);
-        let [_, _, commands] = &mut client.totals;
-        // One that waits is counted when its wait ends.
-        let waiting = usize::from(client.waiting.is_some());
-        *commands += (done - requests.start).saturating_sub(waiting) as u64;
+        client.count_commands(done - requests.start);
         self.greet(&mut client);
         let full = self.limits.input_exceeded(&client, client.input.len());
         let follows = client.wants_sync.is_some();
