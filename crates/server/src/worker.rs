@@ -313,6 +313,28 @@ impl Worker {
         }
     }
 
+    fn deliver(
+        &mut self,
+        state: &mut MutexGuard<'_, WorkerState>,
+        token: u64,
+        message: &crate::pubsub::Message,
+    ) {
+        if let Some(handle) = self.server.workers.get(self.number) {
+            handle.hand_over(message);
+        }
+        if let Some(client) = state.client(token)
+            && client.hear(message)
+        {
+            self.limits.weigh(&self.server, client);
+            if self.limits.output_exceeded(client, self.now) {
+                state.stats.dropped += 1;
+                self.close(state, token);
+            } else {
+                self.dirty.push(token);
+            }
+        }
+    }
+
     fn on_letter(&mut self, state: &mut MutexGuard<'_, WorkerState>, letter: Letter) {
         match letter {
             Letter::Accepted(stream, Admitted { id, stranger }) => {
@@ -327,22 +349,7 @@ impl Worker {
                     self.close(state, token);
                 }
             }
-            Letter::Deliver(token, message) => {
-                if let Some(handle) = self.server.workers.get(self.number) {
-                    handle.hand_over(&message);
-                }
-                if let Some(client) = state.client(token)
-                    && client.hear(&message)
-                {
-                    self.limits.weigh(&self.server, client);
-                    if self.limits.output_exceeded(client, self.now) {
-                        state.stats.dropped += 1;
-                        self.close(state, token);
-                    } else {
-                        self.dirty.push(token);
-                    }
-                }
-            }
+            Letter::Deliver(token, message) => self.deliver(state, token, &message),
             Letter::Served(token, bytes, waiter) => {
                 let WorkerState { clients, stats, commands, .. } = &mut **state;
                 if let Some(client) = seats::find(clients, token) {
