@@ -219,7 +219,8 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     expect_string(ctx, key)?;
     check_length(ctx, Some(end))?;
     let (answers, written) = ctx.keys.edit_string(key, |text| {
-        if text.len() < end {
+        let grown = text.len() < end;
+        if grown {
             text.resize(end, 0);
         }
         let mut written = false;
@@ -227,8 +228,9 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         for step in &steps {
             let (value, new) = run(step, text);
             if let Some(new) = new {
+                // What was there already is no change, for watchers either.
+                written |= grown || step.field.read(text) != new;
                 step.field.write(text, new);
-                written = true;
             }
             answers.push(value);
         }
