@@ -355,6 +355,10 @@ impl Worker {
                 if let Some(client) = seats::find(clients, token) {
                     let start = client.out.len();
                     client.out.extend_from_slice(&bytes);
+                    if waiter.is_some() {
+                        // A WAIT that follows is about this change, too.
+                        client.depends_on = self.server.journal.end();
+                    }
                     if self.server.gate.is_closing() {
                         // Whoever served it has changed data.
                         let end = self.server.journal.end();
