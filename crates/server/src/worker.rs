@@ -355,7 +355,7 @@ impl Worker {
                 if let Some(client) = seats::find(clients, token) {
                     let start = client.out.len();
                     client.out.extend_from_slice(&bytes);
-                    if waiter.is_some() {
+                    if waiter.as_ref().is_some_and(|waiter| !waiter.keys.is_empty()) {
                         // A WAIT that follows is about this change, too.
                         client.depends_on = self.server.journal.end();
                     }
