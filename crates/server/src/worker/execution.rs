@@ -140,6 +140,7 @@ impl Worker {
         {
             return false;
         }
+        let before = self.server.journal.end();
         let WorkerState { stats, commands, .. } = &mut **state;
         let mut turn = Turn {
             server: &self.server,
@@ -155,7 +156,7 @@ impl Worker {
         if verdict == Verdict::NeedsExclusive {
             self.run_exclusive(state, client, token, args);
         }
-        super::gating::note(&self.server, client, parsed.entry);
+        super::gating::note(&self.server, client, parsed.entry, before);
         true
     }
 

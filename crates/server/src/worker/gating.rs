@@ -1,6 +1,7 @@
 //! Connections whose output waits at the commit gate: what their commands saw or did is not yet as safe as the
 //! configuration promises. They are neither read nor run meanwhile. It knows no files.
 
+use larder_cluster::replication::Offset;
 use larder_commands::{Flags, Run};
 use larder_net::{Interest, Token};
 use parking_lot::MutexGuard;
@@ -18,9 +19,10 @@ pub(super) struct Gated {
     turns: u32,
 }
 
-/// Notes what the output of a command depends on that has just run.
+/// Notes what the output of a command depends on that has just run, or was refused; `before` is where the journal
+/// ended before it.
 #[inline]
-pub(super) fn note(server: &Server, client: &mut Client, entry: Option<Entry>) {
+pub(super) fn note(server: &Server, client: &mut Client, entry: Option<Entry>, before: Offset) {
     if !server.gate.is_closing() {
         return;
     }
@@ -32,7 +34,8 @@ pub(super) fn note(server: &Server, client: &mut Client, entry: Option<Entry>) {
     }
     let end = server.journal.end();
     client.depends.seen = end;
-    if flags.has(Flags::WRITE) || executes {
+    // Where nothing was recorded, nothing was changed: a refusal above all is not held back.
+    if (flags.has(Flags::WRITE) || executes) && end != before {
         client.depends.wrote = end;
     }
 }
