@@ -450,6 +450,8 @@ fn failed(server: &Server, error: &SaveError) -> End {
 fn version_for(server: &Server, follower: &Follower) -> Version {
     match follower.version {
         _ if follower.own_kind => Version::Redis(12),
+        // A build of a branch, of whatever age: what every Valkey reads.
+        0x00ff_ffff => Version::Redis(11),
         0x0009_0000.. => Version::Valkey(80),
         0x0008_0000.. => Version::Redis(11),
         // A Redis does not say which it is: what 7.0 reads, if that can hold the data.
