@@ -23,6 +23,7 @@ mod saving;
 mod sentinel;
 mod stall;
 mod tidy;
+mod volume;
 
 use anyhow::{Result, bail};
 
@@ -35,7 +36,8 @@ cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database
 cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB files and payloads between us and a real server
-cargo xtask crash [--subject PATH] [--rounds N] [--modes always,everysec,rdb] [--seed S]  killed under load, again and again
+cargo xtask crash [--subject PATH] [--rounds N] [--modes always,everysec,rdb] [--seed S] [--power]  killed under load, again and again, or
+      their power cut (--power: as root, on an ext4 in a file)
 cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
 cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N] [--seed S]  chains with real servers, links cut, primaries moved
 cargo xtask sentinel [--subject PATH] [--rounds N]    real sentinels let a replica of ours lead, and back

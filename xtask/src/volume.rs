@@ -2,8 +2,10 @@
 //! device. A cut throws away what was not forced to disk, the journal's open transaction included, and refuses
 //! everything from then on, as a machine does that loses its power. Needs root and a kernel that lets it.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 
@@ -15,7 +17,9 @@ pub struct Volume {
 
 /// Stops the file system at once, without writing its journal (EXT4_IOC_SHUTDOWN with "no log flush").
 const CUT: &str = "import fcntl, os, struct, sys\n\
-    fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587D, struct.pack('I', 2))\n";
+    folder = os.open(sys.argv[1], os.O_RDONLY)\n\
+    fcntl.ioctl(folder, 0x8004587D, struct.pack('I', 2))\n\
+    os.write(1, b'!')\n";
 
 impl Volume {
     /// A fresh one of this many MiB.
@@ -36,9 +40,19 @@ impl Volume {
         &self.folder
     }
 
-    /// Cuts the power.
-    pub fn cut(&self) -> Result<()> {
-        tool("python3", &["-c", CUT, text(&self.folder)?])
+    /// Cuts the power; returns the moment.
+    pub fn cut(&self) -> Result<Instant> {
+        let mut child = Command::new("python3")
+            .args(["-c", CUT, text(&self.folder)?])
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("python3 does not start")?;
+        let mut answer = [0];
+        let told = child.stdout.take().map(|mut out| out.read_exact(&mut answer));
+        let moment = Instant::now();
+        child.wait()?;
+        ensure!(matches!(told, Some(Ok(()))), "the file system could not be stopped");
+        Ok(moment)
     }
 
     /// Turns the power on again; nobody may have files open in it.
