@@ -155,7 +155,8 @@ fn play(
         let mut ledger = ledger.into_inner().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
         // Moments count back from this death.
         for list in &mut ledger.acknowledged {
-            list.retain(|(moment, _)| *moment <= died + Duration::from_millis(50));
+            let grace = Duration::from_millis(if power.is_some() { 0 } else { 50 });
+            list.retain(|(moment, _)| *moment <= died + grace);
         }
         ledgers.push(ledger);
     }
