@@ -216,7 +216,8 @@ impl Data {
             rng: &mut rng,
             settings: &self.settings,
             may_block: true,
-            retry: false,
+            ready: None,
+            reply_max: usize::MAX,
         };
         let outcome = handler(&mut context, view);
         let changes = context.keys.tally.dirty - context.keys.tally.expired;

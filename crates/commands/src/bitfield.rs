@@ -218,7 +218,7 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     }
     expect_string(ctx, key)?;
     check_length(ctx, Some(end))?;
-    let (answers, written) = ctx.keys.edit_string(key, |text| {
+    let (answers, grown, written) = ctx.keys.edit_string(key, |text| {
         let grown = text.len() < end;
         if grown {
             text.resize(end, 0);
@@ -234,10 +234,14 @@ fn bitfield(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
             }
             answers.push(value);
         }
-        (answers, written)
+        (answers, grown, written)
     })?;
     if written {
         ctx.keys.signal(key, EventClass::String, "setbit");
+    } else if grown {
+        // All overflowed, but the text is longer by now: copies must hear of it, though watchers do not. (Redis
+        // forgets them.)
+        ctx.effects.instead(args.all());
     }
     ctx.reply.array(answers.len());
     answers.into_iter().for_each(|value| answer(ctx, value));

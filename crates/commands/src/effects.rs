@@ -120,6 +120,11 @@ mod tests {
             ("INCR n", "INCR n".into()),
             ("SETNX n 5", String::new()),
             ("DEL nothing", String::new()),
+            (
+                "BITFIELD bits OVERFLOW FAIL INCRBY u2 100 5",
+                "BITFIELD bits OVERFLOW FAIL INCRBY u2 100 5".into(),
+            ),
+            ("BITFIELD bits OVERFLOW FAIL INCRBY u2 100 5", String::new()),
             ("RPUSH l 1 2 3 4 5 6", "RPUSH l 1 2 3 4 5 6".into()),
             ("BLPOP l 0", "LPOP l".into()),
             ("BRPOP nothing l 0", "RPOP l".into()),
