@@ -36,6 +36,10 @@ pub fn run() -> Result<()> {
     if crate::differential::run(&[&subject[..], &short].concat())?.failures > 0 {
         bail!("Larder and redis-server differ");
     }
+    println!("== crashes");
+    crate::crash_points::run(&["20000".to_owned()])?;
+    let short = ["--rounds", "5"].map(str::to_owned);
+    crate::crash::run(&[&subject[..], &short].concat())?;
     println!("== bad input");
     crate::bad_input::run(&subject)?;
     println!("== clients");

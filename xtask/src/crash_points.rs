@@ -18,7 +18,7 @@ pub fn run(args: &[String]) -> Result<()> {
         seed += 1;
     }
     println!(
-        "{} crash points ({} lives with an error, a full disk or a short write among them), {} torn ends: nothing promised \
+        "{} crash points ({} lives with an error or a short write among them), {} torn ends: nothing promised \
          was lost, nothing invented; {:.0} s",
         tally.points,
         tally.faults,
