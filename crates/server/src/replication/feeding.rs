@@ -152,14 +152,20 @@ impl<'s> Feed<'s> {
         let joined = server.exclusively(|_| {
             let lineage = server.replication.state().lineage;
             let journal = &server.journal;
-            if !journal.is_active() || !self.may_follow() {
-                return None;
+            if !self.may_follow() {
+                // A moment later it might, and would send everything for nothing: the replica shall ask again.
+                return Err(End::NoPrimary);
             }
-            match follower.decide(request, &lineage, journal.first(), journal.end()) {
-                Decision::Continue { from, line } => Some((journal.join(from).ok()?, from, line)),
+            if !journal.is_active() {
+                return Ok(None);
+            }
+            Ok(match follower.decide(request, &lineage, journal.first(), journal.end()) {
+                Decision::Continue { from, line } => {
+                    journal.join(from).ok().map(|reader| (reader, from, line))
+                }
                 Decision::Full => None,
-            }
-        });
+            })
+        })?;
         let counts = &server.replication.counts;
         let Some((reader, from, line)) = joined else {
             return Ok(None);
@@ -181,11 +187,11 @@ impl<'s> Feed<'s> {
     /// Sends all data as of a moment; returns a reader of what happens since.
     fn full_sync(&mut self, request: &SyncRequest) -> Result<Reader, End> {
         let server = self.server;
+        let (taken, id) = self.take_cut()?;
         server.replication.counts.full.fetch_add(1, Ordering::Relaxed);
         if request.position.is_some() {
             server.replication.counts.refused.fetch_add(1, Ordering::Relaxed);
         }
-        let (taken, id) = self.take_cut()?;
         let Cut { mut snapshot, offset, database, reader } = taken;
         let result = match reader {
             Some(reader) => {
