@@ -10,11 +10,11 @@ use larder_protocol::response::Value;
 
 use crate::hit_ratio::info;
 use crate::process::{Client, Server};
+use crate::saving::set;
+use crate::stall::{Request, exchange, request};
 
 const WAIT: Duration = Duration::from_secs(60);
 const BATCH: usize = 500;
-
-type Request = Vec<Vec<u8>>;
 
 /// Measures and prints.
 pub fn run(args: &[String]) -> Result<()> {
@@ -34,25 +34,6 @@ pub fn run(args: &[String]) -> Result<()> {
         measure(program, keys, *program == subject).with_context(|| program.clone())?;
     }
     Ok(())
-}
-
-fn words(parts: &[&str]) -> Request {
-    parts.iter().map(|part| part.as_bytes().to_vec()).collect()
-}
-
-fn exchange(client: &mut Client, batch: &[Request]) -> Result<()> {
-    client.send_all(batch)?;
-    for _ in batch {
-        if let Value::Error(text) = client.read(WAIT)? {
-            bail!("{}", String::from_utf8_lossy(&text));
-        }
-    }
-    Ok(())
-}
-
-fn set(number: u64, salt: u64) -> Request {
-    let value = format!("{:016x}{salt:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    words(&["SET", &format!("key:{number:012}"), &value])
 }
 
 /// Waits until the replica follows the stream and has all of it; the seconds since `begun`.
@@ -97,7 +78,7 @@ fn measure(program: &str, keys: usize, is_ours: bool) -> Result<()> {
     }
     let sent = |client: &mut Client| info::<u64>(client, "stats", "total_net_repl_output_bytes");
     let port = primary.port.to_string();
-    let follow = words(&["REPLICAOF", "127.0.0.1", &port]);
+    let follow = request(&["REPLICAOF", "127.0.0.1", &port]);
     let (begun, before) = (Instant::now(), sent(&mut one)?);
     exchange(&mut other, std::slice::from_ref(&follow))?;
     let full_seconds = until_linked(&mut one, &mut other, begun)?;
@@ -106,7 +87,7 @@ fn measure(program: &str, keys: usize, is_ours: bool) -> Result<()> {
     let name = program.rsplit('/').next().unwrap_or(program);
     println!("{name:<14} full synchronisation of {keys} keys: {full_seconds:.2} s, {full} bytes");
     // Away: it follows somebody who is not there.
-    exchange(&mut other, &[words(&["REPLICAOF", "127.0.0.1", "1"])])?;
+    exchange(&mut other, &[request(&["REPLICAOF", "127.0.0.1", "1"])])?;
     std::thread::sleep(Duration::from_millis(200));
     let mut rng = Rng::new(11);
     for _ in (0..keys / 100).step_by(BATCH) {

@@ -16,12 +16,9 @@ use crate::compare::Cpu;
 use crate::hit_ratio::info;
 use crate::memory::resident;
 use crate::process::{Client, Server};
-use crate::stall::longest;
+use crate::stall::{Request, exchange, longest, request};
 
-const WAIT: Duration = Duration::from_secs(60);
 const BATCH: u64 = 500;
-
-type Request = Vec<Vec<u8>>;
 
 struct Options {
     subject: String,
@@ -73,23 +70,10 @@ fn short(program: &str) -> &str {
     program.rsplit('/').next().unwrap_or(program)
 }
 
-fn words(parts: &[&str]) -> Request {
-    parts.iter().map(|part| part.as_bytes().to_vec()).collect()
-}
-
-fn exchange(client: &mut Client, batch: &[Request]) -> Result<()> {
-    client.send_all(batch)?;
-    for _ in batch {
-        if let Value::Error(text) = client.read(WAIT)? {
-            bail!("{}", String::from_utf8_lossy(&text));
-        }
-    }
-    Ok(())
-}
-
-fn set(number: u64, salt: u64) -> Request {
+/// Sets the key of a number to 32 bytes, others for every salt.
+pub fn set(number: u64, salt: u64) -> Request {
     let value = format!("{:016x}{salt:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    words(&["SET", &format!("key:{number:012}"), &value])
+    request(&["SET", &format!("key:{number:012}"), &value])
 }
 
 /// Steady writes from a thread of their own, until told to end; returns how many there were and the longest wait.
@@ -161,7 +145,7 @@ fn proportional(pid: u32) -> Result<u64> {
 
 fn prepare(client: &mut Client) -> Result<()> {
     for (name, value) in [("slowlog-log-slower-than", "500"), ("slowlog-max-len", "1000")] {
-        exchange(client, &[words(&["CONFIG", "SET", name, value])])?;
+        exchange(client, &[request(&["CONFIG", "SET", name, value])])?;
     }
     Ok(())
 }
@@ -174,10 +158,10 @@ struct Saved {
 
 /// BGSAVE, watched until it is over.
 fn save(server: &Server, client: &mut Client) -> Result<Saved> {
-    exchange(client, &[words(&["SLOWLOG", "RESET"])])?;
+    exchange(client, &[request(&["SLOWLOG", "RESET"])])?;
     let before = memory(server.pid())?;
     let (mut peak, begun, mut looked) = (before, Instant::now(), Instant::now());
-    exchange(client, &[words(&["BGSAVE"])])?;
+    exchange(client, &[request(&["BGSAVE"])])?;
     let mut seconds;
     loop {
         std::thread::sleep(Duration::from_millis(20));
@@ -271,16 +255,16 @@ fn big_set(options: &Options, program: &str) -> Result<()> {
     let mut client = server.connect()?;
     prepare(&mut client)?;
     for first in (0..options.members).step_by(1000) {
-        let mut add = words(&["ZADD", "big"]);
+        let mut add = request(&["ZADD", "big"]);
         for number in first..first + 1000 {
-            add.extend(words(&[&(number % 977).to_string(), &format!("member:{number}")]));
+            add.extend(request(&[&(number % 977).to_string(), &format!("member:{number}")]));
         }
         exchange(&mut client, &[add])?;
     }
     let members = options.members;
     let writer = Writer::start(&server, options.rate, move |rng| {
         let member = format!("member:{}", rng.below(members));
-        words(&["ZINCRBY", "big", "1", &member])
+        request(&["ZINCRBY", "big", "1", &member])
     })?;
     std::thread::sleep(Duration::from_secs(1));
     let saved = save(&server, &mut client)?;

@@ -16,10 +16,11 @@ use larder_protocol::response::Value;
 use crate::hit_ratio::info;
 use crate::process::{Client, Server};
 
-const WAIT: Duration = Duration::from_secs(30);
+const WAIT: Duration = Duration::from_secs(60);
 const BATCH: usize = 200;
 
-type Request = Vec<Vec<u8>>;
+/// The words of a request.
+pub type Request = Vec<Vec<u8>>;
 
 struct Options {
     subject: String,
@@ -61,11 +62,13 @@ pub fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn request(words: &[&str]) -> Request {
+/// A request of these words.
+pub fn request(words: &[&str]) -> Request {
     words.iter().map(|word| word.as_bytes().to_vec()).collect()
 }
 
-fn exchange(client: &mut Client, batch: &[Request]) -> Result<()> {
+/// Sends requests in one go and reads their replies, of which none may be an error.
+pub fn exchange(client: &mut Client, batch: &[Request]) -> Result<()> {
     client.send_all(batch)?;
     for _ in batch {
         if let Value::Error(text) = client.read(WAIT)? {

@@ -202,5 +202,5 @@ pub(super) static ROWS: &[Row] = &[
         "Bytes loaded between two looks at the clients.",
     )
     .hidden()
-    .harmless(super::NO_PERSISTENCE),
+    .harmless("clients are served by other threads than the one that loads"),
 ];

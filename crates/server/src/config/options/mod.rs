@@ -204,7 +204,6 @@ pub fn find(name: &str) -> Option<(OptionId, &'static Row, &'static str)> {
 const INT: i64 = i32::MAX as i64;
 const LONG: u64 = i64::MAX as u64;
 const MEBI: u64 = 1 << 20;
-const NO_PERSISTENCE: &str = "persistence is not part of this version";
 const NO_CLUSTER: &str = "cluster mode is not part of this version";
 const NO_TLS: &str = "TLS is not part of this version";
 const NO_STREAMS: &str = "streams are not part of this version";

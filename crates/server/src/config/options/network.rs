@@ -58,7 +58,7 @@ pub(super) static ROWS: &[Row] = &[
         "",
         "Address from which connections to other servers are made.",
     )
-    .harmless("this version connects to no other server"),
+    .harmless("a replica's connection takes the address that the system chooses"),
     Row::new(
         "socket-mark-id",
         Kind::Integer(0, 4_294_967_295),

@@ -1,6 +1,6 @@
 //! Rows: snapshots and the append-only file. They must never know files.
 
-use super::{INT, Kind, LONG, NO_PERSISTENCE as WHY, Row};
+use super::{INT, Kind, LONG, Row};
 
 pub(super) static ROWS: &[Row] = &[
     Row::new(
@@ -29,16 +29,16 @@ pub(super) static ROWS: &[Row] = &[
         "strict",
         "Whether snapshots of newer versions are read.",
     )
-    .harmless(WHY),
+    .harmless("newer versions are refused by their number, as with strict"),
     Row::new("rdb-del-sync-files", Kind::Bool, "no", "Deletes snapshots made for replicas.")
-        .harmless(WHY),
+        .harmless("a snapshot for a replica is no file that stays"),
     Row::new(
         "rdb-save-incremental-fsync",
         Kind::Bool,
         "yes",
         "Forces the snapshot to disk in parts.",
     )
-    .harmless(WHY),
+    .harmless("a snapshot is forced to disk once, at its end"),
     Row::new(
         "rdb-key-save-delay",
         Kind::Integer(-2_147_483_648, INT),
@@ -46,7 +46,7 @@ pub(super) static ROWS: &[Row] = &[
         "Delay while saving, for tests.",
     )
     .hidden()
-    .harmless(WHY),
+    .harmless("nothing delays a save"),
     Row::new(
         "key-load-delay",
         Kind::Integer(-2_147_483_648, INT),
@@ -54,7 +54,7 @@ pub(super) static ROWS: &[Row] = &[
         "Delay while loading, for tests.",
     )
     .hidden()
-    .harmless(WHY),
+    .harmless("nothing delays a load"),
     Row::new(
         "stop-writes-on-bgsave-error",
         Kind::Bool,
