@@ -54,8 +54,9 @@ pub enum Applied {
 }
 
 /// A transaction that is being read.
-#[derive(Default)]
 struct Queue {
+    /// The database that was selected when it began.
+    begun: DbIndex,
     requests: Vec<(DbIndex, OwnedArgs)>,
     /// Its bytes, for the journal.
     raw: Vec<u8>,
@@ -127,7 +128,10 @@ impl<'s> Applier<'s> {
         }
         let selected = self.index(args.at(1)).filter(|_| name == "select");
         match (name, &mut self.queue) {
-            ("multi", None) => self.queue = Some(Queue { requests: Vec::new(), raw: raw.to_vec() }),
+            ("multi", None) => {
+                let (begun, raw) = (self.db, raw.to_vec());
+                self.queue = Some(Queue { begun, requests: Vec::new(), raw });
+            }
             ("multi", Some(_)) => return Err(ApplyError::Misplaced(name)),
             ("exec", _) => {
                 let queue = self.queue.take().ok_or(ApplyError::Misplaced(name))?;
@@ -153,9 +157,11 @@ impl<'s> Applier<'s> {
         Ok(Applied::Done)
     }
 
-    /// A transaction whose end was never read is forgotten, as if it had never begun.
+    /// A transaction whose end was never read is forgotten, as if it had never begun; what it selected, too.
     pub fn give_up_transaction(&mut self) {
-        self.queue = None;
+        if let Some(queue) = self.queue.take() {
+            self.db = queue.begun;
+        }
     }
 
     fn index(&self, text: &[u8]) -> Option<DbIndex> {

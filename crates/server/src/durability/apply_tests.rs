@@ -84,6 +84,30 @@ fn a_stream_is_repeated_and_passed_on_byte_by_byte() {
 }
 
 #[test]
+fn a_transaction_that_is_given_up_selects_nothing() {
+    let server = server();
+    server.set_journal(Mode::Follows, Some(Offset(0)));
+    let mut applier = Applier::new(&server, DbIndex(2));
+    let mut apart = server.apart.lock();
+    let mut play = |applier: &mut Applier<'_>, words: &[&[u8]]| {
+        let mut raw = Vec::new();
+        encode_command(&mut raw, words);
+        applier.apply(&mut apart, Args::new(words), &raw).expect("repeated");
+    };
+    play(&mut applier, &[b"MULTI"]);
+    play(&mut applier, &[b"SELECT", b"7"]);
+    play(&mut applier, &[b"SET", b"a", b"1"]);
+    applier.give_up_transaction();
+    // The next link begins before the transaction: there the stream was in the database before it.
+    assert!(!applier.is_in_transaction());
+    play(&mut applier, &[b"SET", b"b", b"2"]);
+    drop(apart);
+    assert_eq!(text(&server, 7, "b"), None);
+    assert_eq!(text(&server, 2, "b").as_deref(), Some("2"));
+    assert_eq!(server.journal.database(), Some(DbIndex(2)));
+}
+
+#[test]
 fn what_is_due_lives_until_the_stream_says_so() {
     let server = server();
     server.set_journal(Mode::Follows, Some(Offset(0)));
