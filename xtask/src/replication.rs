@@ -234,7 +234,7 @@ impl Chain {
             if rng.below(2) == 0 {
                 self.hand_over(rng)?
             } else {
-                self.move_primary(rng)?
+                self.move_in_peace(rng)?
             }
             self.rest()?;
             tally.keys += self.compare()?;
@@ -282,6 +282,17 @@ impl Chain {
             let whom = if rng.below(2) == 0 { next } else { old };
             self.follow(at, whom)?;
         }
+        Ok(())
+    }
+
+    /// The same while the old primary neither takes nor makes a change: a key whose time is over would be one that
+    /// only it has.
+    fn move_in_peace(&mut self, rng: &mut Rng) -> Result<()> {
+        let old = self.primary()?;
+        self.call(old, &["CLIENT", "PAUSE", "60000", "WRITE"])?;
+        self.rest()?;
+        self.move_primary(rng)?;
+        self.call(old, &["CLIENT", "UNPAUSE"])?;
         Ok(())
     }
 
