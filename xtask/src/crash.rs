@@ -1,38 +1,51 @@
 //! Kills a server with SIGKILL under load, again and again, at random moments: while it writes, rewrites its log, saves,
-//! or has just begun to start. After each death it must start, hold everything that it owes, and nothing that was never
-//! sent. What it owes depends on the mode: `always` everything acknowledged, `everysec` what was acknowledged more than
-//! a second before, `rdb` what was acknowledged before the last finished save began.
+//! or has just begun to start. After each death it must start and hold a cut of what was sent (`ledger`) with everything
+//! that it owes. What it owes depends on the mode: `always` everything acknowledged, `everysec` what was acknowledged
+//! more than a second before, `rdb` exactly what the last completed save saw (`saves`).
+
+pub mod ledger;
+pub mod saves;
 
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use larder_base::Rng;
 use larder_protocol::response::Value;
 
+use self::ledger::{Ended, Ledger};
+use self::saves::Saves;
 use crate::process::{Client, Server};
 use crate::volume::Volume;
 
-const WRITERS: usize = 6;
-const KEYS: usize = 40;
-
-/// One writer's keys: what was sent to each, and what was acknowledged, with the moments.
-struct Ledger {
-    sent: Vec<u64>,
-    acknowledged: Vec<Vec<(Instant, u64)>>,
-}
+/// Keys that nobody changes, so that a save and a rewrite last long enough to be hit.
+const FILLER: usize = 20_000;
 
 /// What all rounds found.
 #[derive(Default)]
 struct Tally {
     rounds: u64,
+    early: u64,
     acknowledged: u64,
     lost: u64,
     /// Milliseconds before the death of the oldest acknowledged write that was lost.
     oldest_ms: u64,
     rewrites: u64,
+}
+
+/// A server's folder over its deaths, and what is owed by what lies in it.
+struct Life<'a> {
+    program: &'a str,
+    mode: &'a str,
+    dir: &'a str,
+    power: Option<&'a Volume>,
+    ledgers: Vec<Ledger>,
+    saves: Saves,
+    died: Option<Instant>,
+    tally: Tally,
 }
 
 /// Plays as many rounds as the arguments say, in one mode or in all.
@@ -47,40 +60,15 @@ pub fn run(args: &[String]) -> Result<()> {
     let modes = value("--modes").unwrap_or_else(|| "always,everysec,rdb".to_owned());
     let power = args.iter().any(|arg| arg == "--power");
     for mode in modes.split(',') {
-        let (begun, mut tally) = (Instant::now(), Tally::default());
-        let volume = power.then(|| Volume::create(256)).transpose()?;
-        let folder = match &volume {
-            Some(volume) => volume.folder().join("data"),
-            None => {
-                std::env::temp_dir().join(format!("larder-crash-{mode}-{}", std::process::id()))
-            }
-        };
-        std::fs::create_dir_all(&folder)?;
-        let mut ledgers = fresh();
-        let mut rng = Rng::new(seed);
-        for round in 0..rounds {
-            // Now and then from nothing, to die in a first start too.
-            if rng.below(12) == 0 {
-                std::fs::remove_dir_all(&folder)?;
-                std::fs::create_dir_all(&folder)?;
-                ledgers = fresh();
-            }
-            let dir = folder.to_str().context("folder's name")?;
-            let cut = volume.as_ref();
-            let played = play(&program, mode, dir, cut, &mut ledgers, &mut rng, &mut tally);
-            played.with_context(|| format!("{mode}, round {round} of --seed {seed}; see {dir}"))?;
-            if let Some(volume) = cut {
-                volume.revive()?;
-                // Even the folder may be gone, as long as nothing in it was forced to disk.
-                std::fs::create_dir_all(&folder)?;
-            }
-        }
-        std::fs::remove_dir_all(&folder)?;
+        ensure!(matches!(mode, "always" | "everysec" | "rdb"), "no such mode: {mode}");
+        let begun = Instant::now();
+        let tally = rounds_of(mode, &program, rounds, seed, power)?;
         let deaths = if power { "power cuts" } else { "deaths" };
         println!(
-            "{mode}: {} {deaths}, {} acknowledged writes, {} of them lost, the oldest {} ms before the death, {} rewrites or \
-             saves; {:.0} s",
-            tally.rounds,
+            "{mode}: {} {deaths} ({} right after the start), {} acknowledged writes, {} of them lost, the oldest {} ms before \
+             the death, {} rewrites or saves; {:.0} s",
+            tally.rounds + tally.early,
+            tally.early,
             tally.acknowledged,
             tally.lost,
             tally.oldest_ms,
@@ -91,180 +79,186 @@ pub fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn fresh() -> Vec<Ledger> {
-    let one = || Ledger { sent: vec![0; KEYS], acknowledged: vec![Vec::new(); KEYS] };
-    (0..WRITERS).map(|_| one()).collect()
+fn rounds_of(mode: &str, program: &str, rounds: u64, seed: u64, power: bool) -> Result<Tally> {
+    let volume = power.then(|| Volume::create(256)).transpose()?;
+    let folder = match &volume {
+        Some(volume) => volume.folder().join("data"),
+        None => std::env::temp_dir().join(format!("larder-crash-{mode}-{}", std::process::id())),
+    };
+    std::fs::create_dir_all(&folder)?;
+    let mut rng = Rng::new(seed);
+    let mut life = Life {
+        program,
+        mode,
+        dir: folder.to_str().context("folder's name")?,
+        power: volume.as_ref(),
+        ledgers: Ledger::fresh(),
+        saves: Saves::default(),
+        died: None,
+        tally: Tally::default(),
+    };
+    for round in 0..rounds {
+        // Now and then from nothing, to die in a first start too.
+        if rng.below(12) == 0 {
+            std::fs::remove_dir_all(&folder)?;
+            std::fs::create_dir_all(&folder)?;
+            (life.ledgers, life.saves) = (Ledger::fresh(), Saves::default());
+        }
+        let played = life.play(&mut rng);
+        played
+            .with_context(|| format!("{mode}, round {round} of --seed {seed}; see {}", life.dir))?;
+        if let Some(volume) = &volume {
+            volume.revive()?;
+            // Even the folder may be gone, as long as nothing in it was forced to disk.
+            std::fs::create_dir_all(&folder)?;
+        }
+    }
+    let tally = life.tally;
+    std::fs::remove_dir_all(&folder)?;
+    Ok(tally)
 }
 
 fn options<'a>(mode: &'a str, dir: &'a str) -> Vec<&'a str> {
     let mut options = vec!["--dir", dir, "--workers", "2"];
     match mode {
-        "rdb" => options.extend(["--save", "1 1"]),
+        "rdb" => {}
         mode => options.extend(["--appendonly", "yes", "--appendfsync", mode]),
     }
     options
 }
 
-/// A start, a check of what the last death left, a load, and a death.
-fn play(
-    program: &str,
-    mode: &str,
-    dir: &str,
-    power: Option<&Volume>,
-    ledgers: &mut Vec<Ledger>,
-    rng: &mut Rng,
-    tally: &mut Tally,
-) -> Result<()> {
-    if rng.below(4) == 0 {
-        die_early(program, mode, dir, rng)?;
-    }
-    let server = Server::start_with(program, &options(mode, dir))?;
-    let mut client = server.connect()?;
-    let died = Instant::now();
-    check(&mut client, mode, ledgers, died, tally)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let shared: Vec<_> = ledgers.drain(..).map(|ledger| Arc::new(Mutex::new(ledger))).collect();
-    let mut threads = Vec::new();
-    for (number, ledger) in shared.iter().enumerate() {
-        let (mut client, stop) = (server.connect()?, Arc::clone(&stop));
-        let (ledger, mut rng) = (Arc::clone(ledger), Rng::new(rng.next_u64()));
-        threads.push(std::thread::spawn(move || {
-            write(&mut client, number, &ledger, &mut rng, &stop);
-        }));
-    }
-    let until = Instant::now() + Duration::from_millis(30 + rng.below(500));
-    while Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(5 + rng.below(60)));
-        if rng.below(3) == 0 {
-            let command = if mode == "rdb" { "BGSAVE" } else { "BGREWRITEAOF" };
-            client.call(&[command])?;
-            tally.rewrites += 1;
+impl Life<'_> {
+    /// A start, a check of what the last death left, a load, and a death.
+    fn play(&mut self, rng: &mut Rng) -> Result<()> {
+        if rng.below(4) == 0 {
+            self.die_early(rng)?;
         }
-    }
-    let died = match power {
-        Some(volume) => volume.cut()?,
-        None => Instant::now(),
-    };
-    drop(server);
-    stop.store(true, Ordering::Relaxed);
-    for thread in threads {
-        thread.join().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
-    }
-    for ledger in shared {
-        let ledger = Arc::into_inner(ledger).context("a ledger in use")?;
-        let mut ledger = ledger.into_inner().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
-        // Moments count back from this death.
-        for list in &mut ledger.acknowledged {
-            let grace = Duration::from_millis(if power.is_some() { 0 } else { 50 });
-            list.retain(|(moment, _)| *moment <= died + grace);
+        let server = Server::start_with(self.program, &options(self.mode, self.dir))?;
+        let mut client = server.connect()?;
+        self.check(&mut client)?;
+        fill(&mut client)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let (shared, threads) = self.set_off(&server, &stop, rng)?;
+        let until = Instant::now() + Duration::from_millis(30 + rng.below(500));
+        while Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(5 + rng.below(60)));
+            if rng.below(3) == 0 {
+                self.tally.rewrites += 1;
+                self.save_or_rewrite(&mut client, rng)?;
+            }
         }
-        ledgers.push(ledger);
-    }
-    LAST_DEATH.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.replace(died);
-    tally.rounds += 1;
-    Ok(())
-}
-
-/// When the last server died: the check of the next start counts back from it.
-static LAST_DEATH: Mutex<Option<Instant>> = Mutex::new(None);
-
-/// Dies within the first moments of a start.
-fn die_early(program: &str, mode: &str, dir: &str, rng: &mut Rng) -> Result<()> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
-    let mut child = Command::new(program)
-        .args(["server", "--port", &port, "--save", ""])
-        .args(options(mode, dir))
-        .stdout(Stdio::null())
-        .spawn()?;
-    std::thread::sleep(Duration::from_millis(rng.below(60)));
-    child.kill()?;
-    child.wait()?;
-    Ok(())
-}
-
-/// Writes growing numbers until the server is gone.
-fn write(
-    client: &mut Client,
-    number: usize,
-    ledger: &Mutex<Ledger>,
-    rng: &mut Rng,
-    stop: &AtomicBool,
-) {
-    while !stop.load(Ordering::Relaxed) {
-        let key = rng.below_usize(KEYS);
-        let Ok(mut locked) = ledger.lock() else { return };
-        let Some(sent) = locked.sent.get_mut(key) else { return };
-        *sent += 1;
-        let value = *sent;
-        drop(locked);
-        let name = format!("w{number}:{key}");
-        // Half of them as increments: a write repeated twice would show.
-        let answer = if rng.below(2) == 0 {
-            client.call(&["SET", &name, &value.to_string()])
-        } else {
-            client.call(&["INCR", &name])
+        let died = match self.power {
+            Some(volume) => volume.cut()?,
+            None => Instant::now(),
         };
-        let Ok(answer) = answer else { return };
-        if let Value::Error(text) = &answer {
-            // A disk without power: refused, so nothing is owed.
-            if text.starts_with(b"MISCONF") {
-                return;
+        drop(server);
+        stop.store(true, Ordering::Relaxed);
+        for thread in threads {
+            let ended = thread.join().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
+            ensure!(ended == Ended::Quietly, "a writer was refused: {ended:?}");
+        }
+        for ledger in shared {
+            let ledger = Arc::into_inner(ledger).context("a ledger in use")?;
+            let mut ledger =
+                ledger.into_inner().map_err(|_| anyhow::anyhow!("a writer panicked"))?;
+            if self.power.is_some() {
+                ledger.forget_after(died);
             }
-            eprintln!("{name}: {answer:?}");
-            return;
+            self.ledgers.push(ledger);
         }
-        let Ok(mut locked) = ledger.lock() else { return };
-        if let Some(list) = locked.acknowledged.get_mut(key) {
-            list.push((Instant::now(), value));
+        self.died = Some(died);
+        self.tally.rounds += 1;
+        Ok(())
+    }
+
+    /// Lets the writers loose.
+    #[expect(clippy::type_complexity, reason = "two lists that one place takes apart")]
+    fn set_off(
+        &mut self,
+        server: &Server,
+        stop: &Arc<AtomicBool>,
+        rng: &mut Rng,
+    ) -> Result<(Vec<Arc<Mutex<Ledger>>>, Vec<JoinHandle<Ended>>)> {
+        let shared: Vec<_> =
+            self.ledgers.drain(..).map(|ledger| Arc::new(Mutex::new(ledger))).collect();
+        let mut threads = Vec::new();
+        for ledger in &shared {
+            let (mut client, stop) = (server.connect()?, Arc::clone(stop));
+            let (ledger, mut rng) = (Arc::clone(ledger), Rng::new(rng.next_u64()));
+            threads.push(std::thread::spawn(move || {
+                let go_on = || !stop.load(Ordering::Relaxed);
+                ledger::write(&mut client, &ledger, &mut rng, &go_on)
+            }));
         }
+        Ok((shared, threads))
+    }
+
+    fn save_or_rewrite(&mut self, client: &mut Client, rng: &mut Rng) -> Result<()> {
+        if self.mode != "rdb" {
+            client.call(&["BGREWRITEAOF"])?;
+            return Ok(());
+        }
+        self.saves.begin(client)?;
+        // Some of them are known to be complete, others are hit.
+        if rng.below(2) == 0 {
+            ensure!(self.saves.wait(client)?, "a save failed");
+        }
+        Ok(())
+    }
+
+    /// Dies within the first moments of a start.
+    fn die_early(&mut self, rng: &mut Rng) -> Result<()> {
+        let port = crate::process::free_port()?.to_string();
+        let mut child = Command::new(self.program)
+            .args(["server", "--port", &port, "--save", ""])
+            .args(options(self.mode, self.dir))
+            .stdout(Stdio::null())
+            .spawn()?;
+        std::thread::sleep(Duration::from_millis(rng.below(60)));
+        child.kill()?;
+        child.wait()?;
+        self.tally.early += 1;
+        Ok(())
+    }
+
+    /// Whether everything is there that is owed; the ledgers then go on from what is there.
+    fn check(&mut self, client: &mut Client) -> Result<()> {
+        let until = Instant::now() + Duration::from_secs(10);
+        while matches!(client.call(&["DBSIZE"])?, Value::Error(_)) {
+            ensure!(Instant::now() < until, "it loads for ever");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let cut = ledger::settle(client, &mut self.ledgers)?;
+        self.tally.acknowledged += cut.acknowledged;
+        self.tally.lost += cut.lost;
+        let age = self.died.and_then(|died| cut.oldest_lost(died));
+        let age_ms = age.map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
+        self.tally.oldest_ms = self.tally.oldest_ms.max(age_ms);
+        match self.mode {
+            "always" => ensure!(cut.lost == 0, "{} acknowledged writes are lost", cut.lost),
+            "everysec" => ensure!(
+                age_ms <= 1000,
+                "a write that was acknowledged {age_ms} ms before the death is lost"
+            ),
+            "rdb" => self.saves.settle(client, &cut)?,
+            other => bail!("no such mode: {other}"),
+        }
+        Ok(())
     }
 }
 
-/// Whether everything is there that is owed; the ledgers then go on from what is there.
-fn check(
-    client: &mut Client,
-    mode: &str,
-    ledgers: &mut [Ledger],
-    now: Instant,
-    tally: &mut Tally,
-) -> Result<()> {
-    let died = LAST_DEATH.lock().map_err(|_| anyhow::anyhow!("poisoned"))?.unwrap_or(now);
-    let until = Instant::now() + Duration::from_secs(10);
-    while matches!(client.call(&["DBSIZE"])?, Value::Error(_)) {
-        ensure!(Instant::now() < until, "it loads for ever");
-        std::thread::sleep(Duration::from_millis(5));
+/// Puts the filler in, where it is not there yet.
+fn fill(client: &mut Client) -> Result<()> {
+    let Value::Integer(there) = client.call(&["DBSIZE"])? else { bail!("DBSIZE is no number") };
+    if usize::try_from(there)? >= FILLER {
+        return Ok(());
     }
-    for (number, ledger) in ledgers.iter_mut().enumerate() {
-        for key in 0..KEYS {
-            let name = format!("w{number}:{key}");
-            let found = match client.call(&["GET", &name])? {
-                Value::Bulk(text) => String::from_utf8_lossy(&text).parse::<u64>()?,
-                Value::Null => 0,
-                other => bail!("{name}: {other:?}"),
-            };
-            let (Some(sent), Some(list)) =
-                (ledger.sent.get_mut(key), ledger.acknowledged.get_mut(key))
-            else {
-                bail!("no such key")
-            };
-            ensure!(found <= *sent, "{name} is {found}, though only {sent} was sent");
-            for (moment, value) in list.iter() {
-                tally.acknowledged += 1;
-                if *value > found {
-                    let age = died.saturating_duration_since(*moment);
-                    tally.lost += 1;
-                    tally.oldest_ms =
-                        tally.oldest_ms.max(u64::try_from(age.as_millis()).unwrap_or(u64::MAX));
-                    ensure!(mode != "always", "{name}: {value} was acknowledged, {found} is there");
-                    ensure!(
-                        mode != "everysec" || age <= Duration::from_secs(1),
-                        "{name}: {value} was acknowledged {age:?} before the death, {found} is there"
-                    );
-                }
-            }
-            list.clear();
-            *sent = found;
+    for part in 0..FILLER / 1000 {
+        let mut words = vec!["MSET".to_owned()];
+        for key in part * 1000..(part + 1) * 1000 {
+            words.extend([format!("filler:{key}"), "x".repeat(100)]);
         }
+        ensure!(matches!(client.call(&words)?, Value::Simple(_)), "the filler is refused");
     }
     Ok(())
 }
