@@ -40,6 +40,8 @@ pub fn run() -> Result<()> {
     crate::crash_points::run(&["20000".to_owned()])?;
     let short = ["--rounds", "5"].map(str::to_owned);
     crate::crash::run(&[&subject[..], &short].concat())?;
+    let short = ["--count", "25"].map(str::to_owned);
+    crate::faults::run(&[&subject[..], &short].concat())?;
     println!("== bad input");
     crate::bad_input::run(&subject)?;
     println!("== clients");

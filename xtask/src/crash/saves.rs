@@ -50,6 +50,23 @@ impl Saves {
         Ok(began)
     }
 
+    /// Saves once more what the last save failed to save, without a mark of its own: where nothing may be changed.
+    pub fn again(&mut self, client: &mut Client) -> Result<()> {
+        let answer = client.call(&["BGSAVE"])?;
+        ensure!(matches!(answer, Value::Simple(_)), "BGSAVE is refused: {answer:?}");
+        if let Some(last) = self.list.last_mut() {
+            last.begun = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The server ended in order, with a save that has no mark: goes on from what there is.
+    pub fn forget(&mut self, client: &mut Client) -> Result<()> {
+        self.base = mark(client)?;
+        self.list.clear();
+        Ok(())
+    }
+
     /// Waits until the save that runs has ended; whether it succeeded.
     pub fn wait(&mut self, client: &mut Client) -> Result<bool> {
         let until = Instant::now() + Duration::from_secs(20);
@@ -72,11 +89,7 @@ impl Saves {
 
     /// Whether what was loaded is what the last completed save saw, or a later one that nobody could be told of.
     pub fn settle(&mut self, client: &mut Client, cut: &Cut) -> Result<()> {
-        let mark = match client.call(&["GET", MARK])? {
-            Value::Bulk(text) => String::from_utf8_lossy(&text).parse::<u64>()?,
-            Value::Null => 0,
-            other => bail!("the mark is {other:?}"),
-        };
+        let mark = mark(client)?;
         let completed = self.list.iter().filter(|save| save.completed).map(|save| save.mark).max();
         let owed = completed.unwrap_or(self.base);
         ensure!(mark >= owed, "save {mark} was loaded, though {owed} was completed");
@@ -97,5 +110,14 @@ impl Saves {
         self.base = mark;
         self.list.clear();
         Ok(())
+    }
+}
+
+/// The mark of what was loaded.
+fn mark(client: &mut Client) -> Result<u64> {
+    match client.call(&["GET", MARK])? {
+        Value::Bulk(text) => Ok(String::from_utf8_lossy(&text).parse()?),
+        Value::Null => Ok(0),
+        other => bail!("the mark is {other:?}"),
     }
 }
