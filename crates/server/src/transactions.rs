@@ -297,7 +297,7 @@ fn run_queue(
         let nanos = Ticks::now().nanos_since(begun);
         books.push(Done { nanos, failed, reply: start..context.reply.len() });
     }
-    unit.record(server.books(), db);
+    unit.record(db);
     dispatch::tally(session.turn.stats, &context.keys);
     dispatch::settle(server, &mut context.keys, id, session.turn.ready);
     books
@@ -319,7 +319,7 @@ fn run_queued(
     context: &mut Context<'_>,
     tracker: Option<&Arc<Tracker>>,
     owned: &OwnedArgs,
-    unit: &mut Unit,
+    unit: &mut Unit<'_>,
     ready: &mut Vec<Ready>,
 ) -> bool {
     let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
@@ -370,7 +370,7 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
         return;
     }
     session.reply().array(multi.queue.len());
-    let mut whole = Transaction::default();
+    let mut whole = Transaction::of(server.books());
     for owned in &multi.queue {
         let slices: Vec<&[u8]> = owned.iter().map(Vec::as_slice).collect();
         let args = Args::new(&slices);
@@ -400,14 +400,12 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
                 let ready = &mut *session.turn.ready;
                 let tracker = tracker.as_ref();
                 failed = run_queued(server, &mut context, tracker, owned, &mut unit, ready);
-                whole.add(unit, context.keys.db(), server.books());
+                whole.add(unit, context.keys.db());
                 dispatch::tally(session.turn.stats, &context.keys);
                 dispatch::settle(server, &mut context.keys, id, session.turn.ready);
             }
             Run::Control => {
-                if entry.command.flags.has(Flags::WRITE) {
-                    whole.open(session.client.db, &server.journal);
-                }
+                whole.make_way(entry.command.flags, session.client.db, multi.queue.len() == 1);
                 if let Some(Err(fault)) =
                     entry.control.map(|control| crate::control::run(session, control, args))
                 {
@@ -421,5 +419,5 @@ fn run_exclusive(session: &mut Session<'_, '_, '_>, multi: &Multi, flag: Option<
         let done = Done { nanos, failed, reply: start..session.client.out.len() };
         book(session, owned, &done);
     }
-    whole.end(&server.journal);
+    whole.end();
 }

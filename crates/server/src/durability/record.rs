@@ -2,6 +2,7 @@
 //! Called while the slots are still locked, so that the journal's order is the data's. It knows no types
 //! and no command by name.
 
+use larder_cluster::replication::Offset;
 use larder_commands::{Args, Command, Context, Effects, Flags};
 use larder_protocol::encode::encode_command;
 use larder_store::{DbIndex, View};
@@ -19,9 +20,25 @@ pub struct Books<'b> {
     pub changed: &'b Changed,
 }
 
+impl Books<'_> {
+    /// Notes which keys the effects up to the offset `end` changed, where somebody asks for them.
+    fn note(&self, end: Offset, tags: impl IntoIterator<Item = Tag>) {
+        if self.changed.is_on() {
+            self.changed.note(end, tags);
+        }
+    }
+
+    /// Records that a key went of itself.
+    fn record_deleted(&self, db: DbIndex, key: &[u8]) {
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, &[b"DEL", key]);
+        self.note(self.journal.append(db, &bytes), [Tag::of(key)]);
+    }
+}
+
 /// Effects of several commands that must stay together (a transaction), gathered until they are recorded.
-#[derive(Debug, Default)]
-pub struct Unit {
+pub struct Unit<'b> {
+    books: Books<'b>,
     count: usize,
     bytes: Vec<u8>,
     /// The keys are wanted.
@@ -29,25 +46,26 @@ pub struct Unit {
     tags: SmallVec<[Tag; 2]>,
 }
 
-impl Unit {
+impl<'b> Unit<'b> {
     /// One that will be recorded there.
     #[must_use]
-    pub fn of(books: Books<'_>) -> Unit {
-        Unit { noted: books.changed.is_on(), ..Unit::default() }
+    pub fn of(books: Books<'b>) -> Unit<'b> {
+        let noted = books.changed.is_on();
+        Unit { books, count: 0, bytes: Vec::new(), noted, tags: SmallVec::new() }
     }
 
-    /// Adds what the view let go of its selected database since the last call: a DEL for each key. Keys of
-    /// other databases stay for [`record_gone`].
+    /// Adds what the view let go since the last call: a DEL for each key. Keys of another database than the
+    /// selected one are recorded at once, before the unit: what a command puts there (MOVE, COPY) comes after.
     pub fn add_gone(&mut self, view: &mut View<'_>) {
         if view.gone.is_empty() {
             return;
         }
-        let db = view.db();
-        let (here, elsewhere) =
-            std::mem::take(&mut view.gone).into_iter().partition(|(of, _)| *of == db);
-        view.gone = elsewhere;
-        let here: Vec<(DbIndex, Box<[u8]>)> = here;
-        for (_, key) in here {
+        let here = view.db();
+        for (db, key) in std::mem::take(&mut view.gone) {
+            if db != here {
+                self.books.record_deleted(db, &key);
+                continue;
+            }
             encode_command(&mut self.bytes, &[b"DEL", &*key]);
             self.count += 1;
             if self.noted {
@@ -81,8 +99,8 @@ impl Unit {
     }
 
     /// Records all of it next to each other; several requests as a transaction.
-    pub fn record(self, books: Books<'_>, db: DbIndex) {
-        let journal = books.journal;
+    pub fn record(self, db: DbIndex) {
+        let journal = self.books.journal;
         let end = match self.count {
             0 => return,
             1 => journal.append(db, &self.bytes),
@@ -94,68 +112,98 @@ impl Unit {
                 journal.append(db, &whole)
             }
         };
-        if self.noted {
-            books.changed.note(end, self.tags);
-        }
+        self.books.note(end, self.tags);
     }
 }
 
 /// A transaction in the exclusive section: its units go to the journal one by one, since nobody else writes
-/// between them, and may be of several databases.
-#[derive(Debug, Default)]
-pub struct Transaction {
-    db: Option<DbIndex>,
+/// between them, and may be of several databases. A single unit stands for itself, as in Redis: the first is
+/// held until a second one comes.
+pub struct Transaction<'b> {
+    books: Books<'b>,
+    first: Option<(Unit<'b>, DbIndex)>,
+    /// The database of its last unit, once it has begun in the journal.
+    begun: Option<DbIndex>,
 }
 
-impl Transaction {
+impl<'b> Transaction<'b> {
+    /// One without effects as yet.
+    #[must_use]
+    pub fn of(books: Books<'b>) -> Transaction<'b> {
+        Transaction { books, first: None, begun: None }
+    }
+
     /// Adds the effects of one command.
-    pub fn add(&mut self, unit: Unit, db: DbIndex, books: Books<'_>) {
-        if unit.count > 0 {
-            self.open(db, books.journal);
-            let end = books.journal.append(db, &unit.bytes);
-            books.changed.note(end, unit.tags);
+    pub fn add(&mut self, unit: Unit<'b>, db: DbIndex) {
+        if unit.count == 0 {
+            return;
+        }
+        if self.first.is_none() && self.begun.is_none() {
+            self.first = Some((unit, db));
+            return;
+        }
+        self.open(db);
+        self.append(&unit, db);
+    }
+
+    /// A command with these flags comes, the only one of the transaction or not, that records what it does at
+    /// once: what came before must stand in the journal first.
+    pub fn make_way(&mut self, flags: Flags, db: DbIndex, alone: bool) {
+        let writes = flags.has(Flags::WRITE);
+        let begun = self.first.is_some() && (writes || flags.has(Flags::MAY_REPLICATE));
+        if begun || (writes && !alone) {
+            self.open(db);
         }
     }
 
-    /// Begins it, if it has not begun: what is recorded from now on belongs to it.
-    pub fn open(&mut self, db: DbIndex, journal: &Journal) {
-        if self.db.is_none() && journal.records_effects() {
-            let mut bytes = Vec::new();
-            encode_command(&mut bytes, &[b"MULTI"]);
-            journal.append(db, &bytes);
+    /// Begins it in the journal, if it has not begun: what is recorded from now on belongs to it.
+    fn open(&mut self, db: DbIndex) {
+        if !self.books.journal.records_effects() {
+            return;
         }
-        self.db = Some(db);
+        let first = self.first.take();
+        if self.begun.is_none() {
+            self.append_word("MULTI", first.as_ref().map_or(db, |(_, db)| *db));
+            self.begun = Some(db);
+        }
+        if let Some((unit, db)) = first {
+            self.append(&unit, db);
+        }
     }
 
     /// The transaction is over.
-    pub fn end(self, journal: &Journal) {
-        if let Some(db) = self.db.filter(|_| journal.records_effects()) {
-            let mut bytes = Vec::new();
-            encode_command(&mut bytes, &[b"EXEC"]);
-            journal.append(db, &bytes);
+    pub fn end(mut self) {
+        if let Some(db) = self.begun {
+            self.append_word("EXEC", db);
+        } else if let Some((unit, db)) = self.first.take() {
+            unit.record(db);
         }
+    }
+
+    fn append(&mut self, unit: &Unit<'b>, db: DbIndex) {
+        let end = self.books.journal.append(db, &unit.bytes);
+        self.books.note(end, unit.tags.iter().copied());
+        self.begun = Some(db);
+    }
+
+    fn append_word(&self, word: &str, db: DbIndex) {
+        let mut bytes = Vec::new();
+        encode_command(&mut bytes, &[word.as_bytes()]);
+        self.books.journal.append(db, &bytes);
     }
 }
 
 /// Records what a view let go and no command has recorded: a sweep, a read, a transaction that was given up.
 pub fn record_gone(books: Books<'_>, view: &mut View<'_>) {
-    let Books { journal, changed } = books;
-    let note = |end, key: &[u8]| {
-        if changed.is_on() {
-            changed.note(end, [Tag::of(key)]);
-        }
-    };
     for (db, key) in std::mem::take(&mut view.gone) {
-        let mut bytes = Vec::new();
-        encode_command(&mut bytes, &[b"DEL", &*key]);
-        note(journal.append(db, &bytes), &key);
+        books.record_deleted(db, &key);
     }
     for gone in std::mem::take(&mut view.gone_members) {
         let mut words: Vec<&[u8]> = vec![b"HDEL", &gone.key];
         words.extend(gone.members.iter().map(|name| &**name));
         let mut bytes = Vec::new();
         encode_command(&mut bytes, &words);
-        note(journal.append(gone.db, &bytes), &gone.key);
+        books.note(books.journal.append(gone.db, &bytes), [Tag::of(&gone.key)]);
     }
 }
 
@@ -197,5 +245,5 @@ pub fn record(
     unit.add_gone(&mut context.keys);
     let changes = changes(&context.keys).saturating_sub(before);
     unit.add(command, &mut context.effects, changes, sent, ok);
-    unit.record(books, context.keys.db());
+    unit.record(context.keys.db());
 }
