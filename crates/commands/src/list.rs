@@ -323,10 +323,16 @@ fn ltrim(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
         ctx.reply.ok();
         return Ok(Outcome::Done);
     };
-    let (first, end) = rank_range(start, stop, list.len());
+    let before = list.len();
+    let (first, end) = rank_range(start, stop, before);
     list.trim(first, end - first, limits);
     ctx.reply.ok();
-    ctx.keys.signal(key, EventClass::List, "ltrim");
+    if end - first < before {
+        ctx.keys.signal(key, EventClass::List, "ltrim");
+    } else {
+        // Nothing went: it is told, as Redis does, but there is nothing to repeat.
+        ctx.keys.signal_also(key, EventClass::List, "ltrim");
+    }
     ctx.keys.remove_if_empty(key);
     Ok(Outcome::Done)
 }
