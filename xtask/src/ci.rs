@@ -31,6 +31,8 @@ pub fn run() -> Result<()> {
     if tally.failed > 0 {
         bail!("Larder and redis-server differ");
     }
+    println!("== propagation");
+    crate::propagation::run(&subject)?;
     println!("== differential");
     let short = ["--seconds", "45"].map(str::to_owned);
     if crate::differential::run(&[&subject[..], &short].concat())?.failures > 0 {

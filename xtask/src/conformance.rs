@@ -9,10 +9,10 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use larder_protocol::response::Value;
 
 use crate::process::{Client, Server};
@@ -24,10 +24,46 @@ pub struct Tally {
     pub passed: usize,
     /// Different ones.
     pub failed: usize,
+    /// Differences are counted and not shown.
+    pub quiet: bool,
 }
 
-/// Plays the named families, or all.
-pub fn run(args: &[String]) -> Result<Tally> {
+impl Tally {
+    fn count(&mut self, place: &str, ours: &str, oracle: &str) {
+        if ours == oracle {
+            self.passed += 1;
+            return;
+        }
+        self.failed += 1;
+        if !self.quiet {
+            println!("{place}\n   Larder {ours}\n   Redis  {oracle}");
+        }
+    }
+}
+
+/// Sees what a script does, beside the replies.
+pub trait Observer {
+    /// A line has been played on both servers; `command` is what it sent.
+    fn played(&mut self, place: &str, command: &str) -> Result<()>;
+    /// A line has been played on Larder alone.
+    fn played_alone(&mut self) -> Result<()>;
+}
+
+/// Looks at replies only.
+struct NoObserver;
+
+impl Observer for NoObserver {
+    fn played(&mut self, _: &str, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    fn played_alone(&mut self) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What the command line says: the program, and the families to play (none: all).
+pub fn options(args: &[String]) -> Result<(String, Vec<String>)> {
     let mut subject = "target/release/larder".to_owned();
     let mut families = Vec::new();
     let mut words = args.iter();
@@ -38,26 +74,32 @@ pub fn run(args: &[String]) -> Result<Tally> {
             families.push(word.clone());
         }
     }
+    Ok((subject, families))
+}
+
+/// The scripts of these families, or all, with their names.
+pub fn scripts(families: &[String]) -> Result<Vec<(String, PathBuf)>> {
     let mut scripts: Vec<_> = fs::read_dir("tests/conformance")
         .context("run it at the root of the repository")?
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|end| end == "resp"))
+        .filter_map(|path| Some((path.file_stem()?.to_string_lossy().into_owned(), path)))
+        .filter(|(family, _)| families.is_empty() || families.contains(family))
         .collect();
     scripts.sort();
+    Ok(scripts)
+}
+
+/// Plays the named families, or all.
+pub fn run(args: &[String]) -> Result<Tally> {
+    let (subject, families) = options(args)?;
     let mut tally = Tally::default();
     let ours = Server::start(&subject)?;
-    // Larder serves DEBUG without being told; redis-server does not.
-    let oracle = Server::start_with("redis-server", &["--enable-debug-command", "yes"])?;
-    for script in scripts {
-        let family = script.file_stem().map(|name| name.to_string_lossy().into_owned());
-        let family = family.unwrap_or_default();
-        if !families.is_empty() && !families.contains(&family) {
-            continue;
-        }
+    let oracle = Server::start("redis-server")?;
+    for (family, script) in scripts(&families)? {
         let before = (tally.passed, tally.failed);
         for version in ["2", "3"] {
-            play(&script, version, &ours, &oracle, &mut tally)
-                .with_context(|| format!("{} in RESP{version}", script.display()))?;
+            play(&script, version, (&ours, &oracle), &mut tally, &mut NoObserver)?;
         }
         println!(
             "{family}: {} equal, {} different",
@@ -83,13 +125,15 @@ impl Pair {
     }
 }
 
-fn play(
+/// Plays a script in a version of the protocol against Larder and the oracle.
+pub fn play(
     path: &Path,
     version: &str,
-    ours: &Server,
-    oracle: &Server,
+    servers: (&Server, &Server),
     tally: &mut Tally,
+    observer: &mut dyn Observer,
 ) -> Result<()> {
+    let (ours, oracle) = servers;
     let text = fs::read_to_string(path)?;
     let mut pairs: HashMap<String, Pair> = HashMap::new();
     let mut current = "main".to_owned();
@@ -103,6 +147,7 @@ fn play(
         if line.is_empty() || line.starts_with('#') {
             continue;
         }
+        let place = format!("{}:{} RESP{version}: {line}", path.display(), number + 1);
         let (directive, rest) = match line.strip_prefix('@') {
             Some(line) => line.split_once(' ').unwrap_or((line, "")),
             None => ("call", line),
@@ -119,7 +164,7 @@ fn play(
             continue;
         }
         let pair = pairs.get_mut(&current).context("no such connection")?;
-        let args = split(rest).with_context(|| format!("line {}: quotes", number + 1))?;
+        let args = split(rest).with_context(|| format!("{place}: quotes"))?;
         let wait = Duration::from_secs(5);
         if directive != "read" {
             pair.ours.send(&args)?;
@@ -130,31 +175,28 @@ fn play(
         if directive == "send" {
             continue;
         }
-        let got = pair.ours.read(wait).with_context(|| format!("line {}: {line}", number + 1))?;
-        let (got, wanted) = match expected.take() {
-            Some(wanted) => (render(&got), wanted),
-            None => {
-                let wanted = pair.oracle.read(wait)?;
-                match directive {
-                    "unordered" => (sorted(&got), sorted(&wanted)),
-                    "shape" => (shape(&got), shape(&wanted)),
-                    "call" | "read" => (render(&got), render(&wanted)),
-                    other => bail!("line {}: no directive @{other}", number + 1),
-                }
-            }
-        };
-        if got == wanted {
-            tally.passed += 1;
-        } else {
-            tally.failed += 1;
-            let name = path.display();
-            println!(
-                "{name}:{} RESP{version}: {line}\n   Larder {got}\n   Redis  {wanted}",
-                number + 1
-            );
+        let got = pair.ours.read(wait).with_context(|| place.clone())?;
+        if let Some(wanted) = expected.take() {
+            tally.count(&place, &render(&got), &wanted);
+            observer.played_alone()?;
+            continue;
         }
+        let wanted = pair.oracle.read(wait).with_context(|| place.clone())?;
+        let form = form(directive).with_context(|| format!("{place}: no such directive"))?;
+        tally.count(&place, &form(&got), &form(&wanted));
+        observer.played(&place, rest)?;
     }
     Ok(())
+}
+
+/// How a directive compares replies.
+fn form(directive: &str) -> Option<fn(&Value) -> String> {
+    match directive {
+        "unordered" => Some(sorted),
+        "shape" => Some(shape),
+        "call" | "read" => Some(render),
+        _ => None,
+    }
 }
 
 /// A reply as a line: its kind's sign and its text, escaped.

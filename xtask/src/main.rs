@@ -17,6 +17,7 @@ mod hit_ratio;
 mod memory;
 mod overcommit;
 mod process;
+mod propagation;
 mod rdb_matrix;
 mod replication;
 mod resync;
@@ -32,6 +33,7 @@ const USAGE: &str = "\
 cargo xtask ci                                        the everyday gate
 cargo xtask tidy                                      heads, lengths, unsafe, crate edges, licences
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
+cargo xtask propagation [--subject PATH] [FAMILY ...] the same scripts: what is repeated to replicas, line by line
 cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S] [--workers W] [--tiny]  random commands compared
 cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients against the real program
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
@@ -66,6 +68,7 @@ fn main() -> Result<()> {
             }
             Ok(())
         }
+        Some("propagation") => propagation::run(args.get(1..).unwrap_or(&[])),
         Some("bad-input") => bad_input::run(args.get(1..).unwrap_or(&[])),
         Some("tidy") => tidy::run(),
         Some("clients") => clients::run(args.get(1..).unwrap_or(&[])),
