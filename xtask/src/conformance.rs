@@ -4,15 +4,16 @@
 //! A script is `tests/conformance/<family>.resp`. A line is a command in redis-cli's quoting. Lines
 //! beginning with `#` are comments; `@` begins a directive for what follows:
 //! `@conn NAME` the connection to use; `@send COMMAND` sends without reading; `@read` reads one reply;
+//! `@until TEXT COMMAND` repeats a command until its reply holds a text;
 //! `@unordered COMMAND` compares a reply as a set; `@shape COMMAND` compares only its type;
 //! `@expect TEXT` the reply of the next command on Larder alone, for commands newer than the oracle.
 
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use larder_protocol::response::Value;
 
 use crate::process::{Client, Server};
@@ -123,6 +124,27 @@ impl Pair {
         pair.oracle.call(&["HELLO", version])?;
         Ok(pair)
     }
+
+    /// Both servers come to a state by themselves, each in its time.
+    fn wait_until(&mut self, rest: &str) -> Result<()> {
+        let (text, command) = rest.split_once(' ').context("a text and a command")?;
+        let args = split(command).context("quotes")?;
+        for (name, client) in [("Larder", &mut self.ours), ("Redis", &mut self.oracle)] {
+            let until = Instant::now() + Duration::from_secs(20);
+            loop {
+                client.send(&args)?;
+                let reply = render(&client.read(Duration::from_secs(5))?);
+                if reply.contains(text) {
+                    break;
+                }
+                if Instant::now() > until {
+                    bail!("{name} does not come to that: {reply}");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Plays a script in a version of the protocol against Larder and the oracle.
@@ -164,6 +186,10 @@ pub fn play(
             continue;
         }
         let pair = pairs.get_mut(&current).context("no such connection")?;
+        if directive == "until" {
+            pair.wait_until(rest).with_context(|| place.clone())?;
+            continue;
+        }
         let args = split(rest).with_context(|| format!("{place}: quotes"))?;
         let wait = Duration::from_secs(5);
         if directive != "read" {
@@ -210,6 +236,9 @@ pub fn render(value: &Value) -> String {
         Value::Error(text) => format!("-{}", text.escape_ascii()),
         Value::Integer(number) => format!(":{number}"),
         Value::Bulk(bytes) => format!("${}", bytes.escape_ascii()),
+        Value::Verbatim(kind, text) => {
+            format!("={}:{}", kind.escape_ascii(), text.escape_ascii())
+        }
         Value::Array(items) => list("*", items),
         Value::Set(items) => list("~", items),
         Value::Push(items) => list(">", items),

@@ -15,7 +15,11 @@ use crate::dispatch;
 use crate::durability::save;
 
 /// The rows.
-pub const COMMANDS: &[ControlCommand] = &[ControlCommand::exclusive(DEBUG, debug)];
+pub const COMMANDS: &[ControlCommand] =
+    &[ControlCommand::sometimes_exclusive(DEBUG, debug, |args| {
+        // It waits for a thread that wants the exclusive section itself.
+        !args.is(1, "LOADAOF")
+    })];
 
 const DEBUG: Command = Command {
     name: "debug",
@@ -42,6 +46,14 @@ const PROBES: &[Row] = &[
     ("digest-value", "key [key ...]", "Digests of values.", 0, usize::MAX, digest_values),
     ("error", "text", "Answers with this error.", 1, 1, error),
     ("listpack", "key", "How large a value in the small form is.", 1, 1, listpack),
+    (
+        "loadaof",
+        "",
+        "Forces the append-only file to disk, forgets the data, and loads the file.",
+        0,
+        0,
+        load_aof,
+    ),
     ("object", "key", "How a key is held in memory.", 1, 2, object),
     (
         "pause-cron",
@@ -239,6 +251,17 @@ fn reload(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
         Fault::text("ERR Error trying to load the RDB dump, check server logs.")
     })?;
     session.reply().ok();
+    Ok(())
+}
+
+fn load_aof(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let server = session.turn.server;
+    let entry = server.registry.find(args.at(0)).filter(|_| session.others.is_none());
+    let Some(entry) = entry else {
+        return Err(Fault::text("ERR Command not allowed inside a transaction"));
+    };
+    let waiter = super::waiter(session, entry, args, None);
+    server.aof.ask_reload(server, waiter);
     Ok(())
 }
 

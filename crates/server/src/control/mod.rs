@@ -15,11 +15,19 @@ pub mod pubsub;
 pub mod replication;
 pub mod server;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use larder_base::time::Millis;
 use larder_commands::{Args, Command, Fault};
 use larder_protocol::reply::Reply;
 
+use crate::blocking::Waiter;
 use crate::client::Client;
-use crate::dispatch::{Others, Turn};
+use crate::clock::Ticks;
+use crate::dispatch::{self, Others, Turn};
+use crate::pubsub::Address;
+use crate::registry::Entry;
 
 /// The surroundings of one control command.
 pub struct Session<'s, 'w, 'g> {
@@ -134,6 +142,28 @@ pub fn run(
         }
     }
     (control.run)(session, args)
+}
+
+/// A client begins to wait for something other than a key.
+fn waiter(
+    session: &mut Session<'_, '_, '_>,
+    entry: Entry,
+    args: Args<'_>,
+    deadline: Option<Millis>,
+) -> Arc<Waiter> {
+    let waiter = Arc::new(Waiter {
+        address: Address { worker: session.turn.worker, token: session.token },
+        entry,
+        args: dispatch::owned(args),
+        db: session.client.db,
+        version: session.client.version,
+        deadline,
+        begun: Ticks::now(),
+        ended: AtomicBool::new(false),
+        keys: Vec::new(),
+    });
+    session.client.waiting = Some(Arc::clone(&waiter));
+    waiter
 }
 
 /// The name of the subcommand that a request chose; `run` has seen that there is one.

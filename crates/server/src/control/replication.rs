@@ -1,18 +1,11 @@
 //! The commands of replication: REPLICAOF, ROLE, FAILOVER, WAIT for people and tools; PSYNC, SYNC and REPLCONF for
 //! replicas. What they set going, `replication` knows.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-
 use larder_cluster::replication::{Answer, Follower, SyncRequest};
 use larder_commands::{Args, Command, Fault, Flags, Group};
 
 use super::{ControlCommand, Session};
-use crate::blocking::Waiter;
-use crate::clock::Ticks;
-use crate::dispatch;
 use crate::log::notice;
-use crate::pubsub::Address;
 use crate::replication::failover::{self, Wanted};
 use crate::replication::waiting::{self, Wish};
 use crate::replication::{LinkState, Primary, roles, show};
@@ -305,19 +298,8 @@ fn begin_wait(session: &mut Session<'_, '_, '_>, args: Args<'_>, wish: Wish, tim
         waiting::answer(&mut session.reply(), wish, got);
         return;
     };
-    let now = session.turn.now;
-    let waiter = Arc::new(Waiter {
-        address: Address { worker: session.turn.worker, token: session.token },
-        entry,
-        args: dispatch::owned(args),
-        db: session.client.db,
-        version: session.client.version,
-        deadline: (timeout > 0).then(|| now.saturating_add(timeout)),
-        begun: Ticks::now(),
-        ended: AtomicBool::new(false),
-        keys: Vec::new(),
-    });
-    session.client.waiting = Some(Arc::clone(&waiter));
+    let deadline = (timeout > 0).then(|| session.turn.now.saturating_add(timeout));
+    let waiter = super::waiter(session, entry, args, deadline);
     let waits = &server.replication.waits;
     waits.add(waiter, offset, wish);
     waits.ask(server, offset);

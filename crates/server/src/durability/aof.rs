@@ -5,6 +5,8 @@
 //! Where the disk fails it says so (`Gate::fail`) and tries again until it works: what was acknowledged is on
 //! disk by then, what was not is still in the journal.
 
+mod reload;
+
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +25,7 @@ use super::files::FolderDisk;
 use super::gate::Promise;
 use super::journal::{Mode, OutOfReach, Part, Reader};
 use super::rewrite::{self, Rewrite};
+use crate::blocking::Waiter;
 use crate::config::{AppendFsync, Config};
 use crate::log::{notice, warning};
 use crate::shared::{Server, now};
@@ -46,11 +49,13 @@ pub const LAG_BYTES_MAX: u64 = 64 << 20;
 const REPEAT_ERROR: Duration = Duration::from_secs(30);
 
 /// What others want of the thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Wish {
     on: bool,
     rewrite: bool,
     ended: bool,
+    /// Clients that want the data to be read back.
+    reloads: Vec<Arc<Waiter>>,
 }
 
 /// How the log stands; INFO shows it.
@@ -83,7 +88,6 @@ pub struct Status {
 }
 
 /// See the head of this file.
-#[derive(Debug)]
 pub struct Aof {
     wish: Mutex<Wish>,
     bell: Condvar,
@@ -142,6 +146,12 @@ impl Aof {
         self.wish.lock().rewrite = true;
         self.ring(server);
         true
+    }
+
+    /// DEBUG LOADAOF: the data is forgotten and read back from the log; the client is answered then.
+    pub fn ask_reload(&self, server: &Server, waiter: Arc<Waiter>) {
+        self.wish.lock().reloads.push(waiter);
+        self.ring(server);
     }
 
     /// Ends the thread, with everything on disk.
@@ -218,6 +228,7 @@ pub fn start(server: &Arc<Server>, started: Option<Started>) -> io::Result<()> {
             rewrite: None,
             failed: None,
             not_before: Instant::now(),
+            reloads: Vec::new(),
         };
         if let Some(log) = &writer.log {
             log.publish(&writer.server);
@@ -413,6 +424,8 @@ struct Writer {
     failed: Option<Instant>,
     /// No log is begun before: the last attempt failed.
     not_before: Instant,
+    /// Clients that want the data to be read back.
+    reloads: Vec<Arc<Waiter>>,
 }
 
 impl Writer {
@@ -421,6 +434,7 @@ impl Writer {
         loop {
             let (on, rewrite, ended) = {
                 let mut wish = server.aof.wish.lock();
+                self.reloads.append(&mut wish.reloads);
                 (wish.on, std::mem::take(&mut wish.rewrite), wish.ended)
             };
             if rewrite {
@@ -436,6 +450,7 @@ impl Writer {
                 self.begin();
             }
             self.rewrites();
+            self.reload();
             let config = server.config();
             let worked = self.turn(&config);
             match worked {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use larder_commands::Args;
-use larder_persist::aof::load::{Repeat, load as repeat_all};
+use larder_persist::aof::load::{Loaded, Repeat, load as repeat_all};
 use larder_persist::aof::set::{LogSet, TEMPORARY};
 use larder_persist::disk::{Disk, DiskWriter};
 use larder_persist::rdb::{Options, WriteError};
@@ -23,8 +23,9 @@ use super::journal::Mode;
 use super::rdb_file::{self, Due};
 use super::save::{self, SaveError};
 use crate::config::Config;
+use crate::databases;
 use crate::log::{notice, warning};
-use crate::shared::Server;
+use crate::shared::{Server, now};
 
 /// Commands repeated before others get to look at the data.
 const TURN: u64 = 256;
@@ -53,22 +54,43 @@ pub fn start(server: &Server) -> Result<Started, String> {
     Ok(Started { set, reader, before })
 }
 
-/// Repeats the files of a log.
-fn load(
+/// Repeats the files of a log while workers answer that data is loading.
+fn load(server: &Server, config: &Config, set: &LogSet<FolderDisk>) -> Result<Loaded, String> {
+    let applier = Applier::new(server, DbIndex(0));
+    repeat_files(server, config, set, applier, &mut server.apart.lock(), true)
+}
+
+/// Empties the databases and repeats the files of a log, which the journal knows already, with everybody waiting.
+/// `apart` is the state of that name: only in the exclusive section.
+///
+/// # Errors
+/// Which file breaks, where and why; the data is incomplete then.
+pub(super) fn reload(
+    server: &Server,
+    set: &LogSet<FolderDisk>,
+    apart: &mut Apart<'_>,
+) -> Result<Loaded, String> {
+    databases::flush_all(server, now(), false);
+    let counted = apart.stats;
+    let config = server.config();
+    let loaded = repeat_files(server, &config, set, Applier::alone(server), apart, false);
+    // These changes were counted when they were made.
+    apart.stats = counted;
+    loaded
+}
+
+/// `shares`: others get to look at the data in between.
+fn repeat_files(
     server: &Server,
     config: &Config,
     set: &LogSet<FolderDisk>,
-) -> Result<larder_persist::aof::load::Loaded, String> {
+    applier: Applier<'_>,
+    apart: &mut Apart<'_>,
+    shares: bool,
+) -> Result<Loaded, String> {
     let begun = Instant::now();
-    let mut repeater = Repeater {
-        server,
-        applier: Applier::new(server, DbIndex(0)),
-        apart: server.apart.lock(),
-        since_turn: 0,
-        told: begun,
-    };
+    let mut repeater = Repeater { server, applier, apart, shares, since_turn: 0, told: begun };
     let loaded = repeat_all(set, config.aof_load_truncated, &mut repeater);
-    drop(repeater);
     let loaded = loaded.map_err(|error| format!("{}/{error}", config.appenddirname))?;
     if let Some(text) = &loaded.warning {
         warning(&format!("!!! Warning: short read while loading the AOF file !!! {text}"));
@@ -161,21 +183,22 @@ fn first(server: &Server, config: &Config, disk: FolderDisk) -> Result<Started, 
     Ok(Started { set, reader, before })
 }
 
-/// Repeats commands while workers answer that data is loading.
-struct Repeater<'s> {
+/// Repeats commands.
+struct Repeater<'s, 'a, 'g> {
     server: &'s Server,
     applier: Applier<'s>,
-    apart: Apart<'s>,
+    apart: &'a mut Apart<'g>,
+    shares: bool,
     since_turn: u64,
     told: Instant,
 }
 
-impl Repeat for Repeater<'_> {
+impl Repeat for Repeater<'_, '_, '_> {
     fn snapshot<R: BufRead>(&mut self, name: &str, source: &mut R) -> Result<u64, String> {
         notice(&format!("Reading RDB base file on AOF loading: {name}"));
         let server = self.server;
-        let loaded =
-            MutexGuard::unlocked(&mut self.apart, || rdb_file::load(server, source, Due::Keep))?;
+        let load = || rdb_file::load(server, source, Due::Keep);
+        let loaded = if self.shares { MutexGuard::unlocked(self.apart, load) } else { load() }?;
         Ok(loaded.bytes)
     }
 
@@ -183,10 +206,12 @@ impl Repeat for Repeater<'_> {
         self.since_turn += 1;
         if self.since_turn >= TURN {
             self.since_turn = 0;
-            MutexGuard::bump(&mut self.apart);
+            if self.shares {
+                MutexGuard::bump(self.apart);
+            }
         }
         let words: Vec<&[u8]> = args.iter().map(Vec::as_slice).collect();
-        match self.applier.apply(&mut self.apart, Args::new(&words), &[]) {
+        match self.applier.apply(self.apart, Args::new(&words), &[]) {
             Ok(_) => Ok(()),
             Err(ApplyError::Failed { name, reason }) => {
                 // Redis goes on as well: an error then was an error when it was first run.

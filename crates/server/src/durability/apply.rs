@@ -66,6 +66,7 @@ struct Queue {
 pub struct Applier<'s> {
     server: &'s Server,
     db: DbIndex,
+    alone: bool,
     queue: Option<Queue>,
     rng: Rng,
     out: Vec<u8>,
@@ -90,7 +91,13 @@ impl<'s> Applier<'s> {
     /// One that begins in this database, outside of any transaction.
     pub fn new(server: &'s Server, db: DbIndex) -> Applier<'s> {
         let rng = Rng::new(now().0.cast_unsigned());
-        Applier { server, db, queue: None, rng, out: Vec::new(), ready: Vec::new() }
+        Applier { server, db, alone: false, queue: None, rng, out: Vec::new(), ready: Vec::new() }
+    }
+
+    /// The same within the exclusive section, of what the journal knows already: it is not recorded, and nobody who
+    /// waits for a key is served.
+    pub fn alone(server: &'s Server) -> Applier<'s> {
+        Applier { alone: true, ..Applier::new(server, DbIndex(0)) }
     }
 
     /// The database that is selected.
@@ -170,14 +177,18 @@ impl<'s> Applier<'s> {
         (usize::from(db) < self.server.keyspace.databases()).then_some(DbIndex(db))
     }
 
+    fn records(&self) -> bool {
+        !self.alone && self.server.journal.is_active()
+    }
+
     fn record(&self, raw: &[u8]) {
-        if self.server.journal.is_active() {
+        if self.records() {
             self.server.journal.append_raw(self.db, raw);
         }
     }
 
     fn record_stream_only(&self, raw: &[u8]) {
-        if self.server.journal.is_active() {
+        if self.records() {
             self.server.journal.append_stream_only(raw);
         }
     }
@@ -283,6 +294,7 @@ impl<'s> Applier<'s> {
         requests: &[(DbIndex, Entry, Args<'_>)],
         raw: Option<&[u8]>,
     ) -> Result<(), ApplyError> {
+        let records = self.records();
         let Applier { server, db: selected, rng, out, ready, .. } = self;
         let (keyspace, settings) = (&server.keyspace, &*server.settings);
         let db = requests.first().map_or(*selected, |(db, _, _)| *db);
@@ -318,7 +330,7 @@ impl<'s> Applier<'s> {
             context.reply.truncate(0);
             stats.commands += 1;
         }
-        if let Some(raw) = raw.filter(|_| server.journal.is_active()) {
+        if let Some(raw) = raw.filter(|_| records) {
             server.journal.append_raw(*selected, raw);
         }
         dispatch::tally(stats, &context.keys);
@@ -364,7 +376,9 @@ impl<'s> Applier<'s> {
     fn serve(&mut self, stats: &mut Stats) {
         if !self.ready.is_empty() {
             let mut ready = std::mem::take(&mut self.ready);
-            if !self.server.journal.is_active() || self.server.journal.records_effects() {
+            if !self.alone
+                && (!self.server.journal.is_active() || self.server.journal.records_effects())
+            {
                 self.server.serve_ready(&mut ready, now(), stats, &mut self.rng);
             }
             ready.clear();
@@ -378,6 +392,9 @@ impl<'s> Applier<'s> {
         apart: &mut Apart<'_>,
         change: impl FnOnce(&mut Self, &mut Stats) -> R,
     ) -> R {
+        if self.alone {
+            return change(self, &mut apart.stats);
+        }
         let server = self.server;
         let mut own = Stats::default();
         let result = MutexGuard::unlocked(apart, || server.exclusively(|_| change(self, &mut own)));

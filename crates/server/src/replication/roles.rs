@@ -72,6 +72,24 @@ pub fn resume(server: &Server, point: Point) {
     state.synced = true;
 }
 
+/// The data is no longer what the history says: who follows this server takes all of it anew, and so does this
+/// server, if it follows another.
+pub fn disown(server: &Server, others: &mut Others<'_>) {
+    let replication = &server.replication;
+    let primary = {
+        let mut state = replication.state();
+        state.synced = false;
+        state.primary.clone()
+    };
+    replication.replicas.close_all();
+    if let Some(primary) = primary {
+        follow(server, others, primary, false);
+    } else if server.journal.is_active() {
+        replication.begin_history();
+        server.set_journal(Mode::Own, Some(server.journal.end()));
+    }
+}
+
 /// The primary gave the history another name, or goes on under the known one.
 pub fn rename(server: &Server, id: ReplicationId) {
     let mut state = server.replication.state();
