@@ -42,16 +42,16 @@ pub enum LogReason {
     #[error("read error: {0}")]
     Io(#[from] io::Error),
     /// The log ends in the middle of a command or line: cutting the tail mends it.
-    #[error("unexpected end of the log")]
+    #[error("Unexpected end of file reading the append only file")]
     Torn,
     /// The log ends within a transaction: cutting the tail mends it.
-    #[error("unexpected end of the log within a transaction")]
+    #[error("Unexpected end of file reading the append only file, within a transaction")]
     OpenTransaction,
     /// The end was never forced to disk, and parts of it are missing: cutting the tail mends it.
     #[error("bytes that were never forced to disk are missing")]
     Unfinished,
     /// The bytes are no log.
-    #[error("bad log format: {0}")]
+    #[error("Bad file format reading the append only file: {0}")]
     Format(&'static str),
     /// A note says other bytes than these were written before it.
     #[error("wrong checksum of the bytes since {since}")]

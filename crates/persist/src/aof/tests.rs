@@ -57,7 +57,7 @@ fn damage_is_told_from_a_torn_tail() {
     assert!(!error.is_torn());
     assert_eq!(
         error.to_string(),
-        "bad log format: length of an argument at byte 4; whole up to byte 0"
+        "Bad file format reading the append only file: length of an argument at byte 4; whole up to byte 0"
     );
     let error = read_all(b"SET a 1\r\n").unwrap_err();
     assert!(!error.is_torn(), "{error}");

@@ -7,7 +7,7 @@ use larder_base::glob;
 use larder_commands::digest::Digest;
 use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::value::{Hash, List, Set, SortedSet};
-use larder_store::{DbIndex, Deadline, EventClass, RecordRef, View};
+use larder_store::{DbIndex, Deadline, Dues, EventClass, RecordRef, View};
 
 use super::{ControlCommand, Session, help_of};
 use crate::config::Permission;
@@ -198,6 +198,8 @@ fn object(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
     let server = session.turn.server;
     let now = session.turn.now;
     let mut view = view(session);
+    // What is due shows as well, as long as it is there.
+    view.set_dues(Dues::Keep);
     let describe = |record: RecordRef<'_>| {
         let bits = record.eviction_bits();
         format!(

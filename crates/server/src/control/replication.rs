@@ -9,6 +9,7 @@ use crate::log::notice;
 use crate::replication::failover::{self, Wanted};
 use crate::replication::waiting::{self, Wish};
 use crate::replication::{LinkState, Primary, roles, show};
+use crate::shared::now;
 
 const BASE: Command = Command { ..Command::control(Group::Server) };
 const ADMIN: Flags = Flags::ADMIN.or(Flags::NOSCRIPT);
@@ -269,10 +270,8 @@ fn wait_aof(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
              just local and are not propagated.",
         ));
     }
-    if local > 0 && server.durable().is_none() {
-        return Err(Fault::text(
-            "ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.",
-        ));
+    if local > 0 && !server.aof.status().on {
+        return Err(waiting::NO_LOG);
     }
     begin_wait(session, args, Wish::OnDisk { here: local > 0, replicas }, timeout);
     Ok(())
@@ -284,6 +283,9 @@ fn timeout_of(args: Args<'_>, at: usize) -> Result<i64, Fault> {
         args.i64(at).map_err(|_| Fault::text("ERR timeout is not an integer or out of range"))?;
     if timeout < 0 {
         return Err(Fault::text("ERR timeout is negative"));
+    }
+    if timeout > i64::MAX - now().0 {
+        return Err(Fault::text("ERR timeout is out of range"));
     }
     Ok(timeout)
 }

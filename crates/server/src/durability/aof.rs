@@ -129,20 +129,32 @@ impl Aof {
     /// CONFIG SET appendonly: the thread begins or ends a log.
     pub fn turn(&self, server: &Server, on: bool) {
         self.wish.lock().on = on;
-        // A new log needs what happens from now on.
-        self.status.lock().on = on;
+        {
+            let mut status = self.status.lock();
+            if status.on != on {
+                // A new log needs what happens from now on.
+                (status.on, status.begins) = (on, on);
+            }
+        }
         self.ring(server);
+        // Who waits for a log that ends is told.
+        server.replication.waits.check(server);
+    }
+
+    /// Whether a rewrite runs, or is about to begin.
+    pub fn is_rewriting(&self, server: &Server) -> bool {
+        let status = self.status.lock();
+        status.rewriting.is_some()
+            || status.begins
+            || (status.scheduled && !server.saves.is_running())
     }
 
     /// A rewrite is wanted. False if one runs already.
     pub fn ask_rewrite(&self, server: &Server) -> bool {
-        {
-            let mut status = self.status.lock();
-            if status.rewriting.is_some() {
-                return false;
-            }
-            status.scheduled = true;
+        if self.is_rewriting(server) {
+            return false;
         }
+        self.status.lock().scheduled = true;
         self.wish.lock().rewrite = true;
         self.ring(server);
         true
@@ -616,7 +628,7 @@ impl Writer {
         let mut log = Log::new(Started { set, reader, before: 0 }, &server);
         log.begins = true;
         self.log = Some(log);
-        server.aof.note(|status| status.begins = true);
+        server.aof.note(|status| (status.on, status.begins) = (true, true));
         self.rewrite = rewrite::spawn(&server, snapshot, from, None);
         Ok(())
     }

@@ -71,11 +71,11 @@ pub(super) fn reload(
     apart: &mut Apart<'_>,
 ) -> Result<Loaded, String> {
     databases::flush_all(server, now(), false);
-    let counted = apart.stats;
+    let counted = (apart.stats, std::mem::take(&mut apart.commands));
     let config = server.config();
     let loaded = repeat_files(server, &config, set, Applier::alone(server), apart, false);
     // These changes were counted when they were made.
-    apart.stats = counted;
+    (apart.stats, apart.commands) = counted;
     loaded
 }
 
@@ -217,6 +217,9 @@ impl Repeat for Repeater<'_, '_, '_> {
                 // Redis goes on as well: an error then was an error when it was first run.
                 warning(&format!("A command of the log failed: {name}: {reason}"));
                 Ok(())
+            }
+            Err(ApplyError::Unknown(name)) => {
+                Err(format!("Unknown command '{name}' reading the append only file"))
             }
             Err(error) => Err(error.to_string()),
         }

@@ -13,11 +13,11 @@ use larder_store::{DbIndex, Dues};
 use parking_lot::MutexGuard;
 
 use crate::client::OwnedArgs;
+use crate::clock::Ticks;
 use crate::databases;
 use crate::dispatch::{self, Ready};
 use crate::registry::Entry;
 use crate::shared::{Server, now};
-use crate::stats::Stats;
 use crate::worker::WorkerState;
 
 /// Why a request cannot be repeated.
@@ -204,29 +204,29 @@ impl<'s> Applier<'s> {
         let (server, db) = (self.server, self.db);
         if matches!(entry.command.run, Run::Control) {
             check_control(entry)?;
-            let change = |this: &mut Self, stats: &mut Stats| {
-                let result = this.control(stats, db, entry, args);
+            let change = |this: &mut Self, state: &mut WorkerState| {
+                let result = this.control(state, db, entry, args);
                 this.record(raw);
                 result
             };
             return if entry.command.flags.has(Flags::WRITE) {
                 self.exclusively(apart, change)
             } else {
-                change(self, &mut apart.stats)
+                change(self, apart)
             };
         }
         if entry.command.flags.has(Flags::WHOLE_KEYSPACE) {
             let request = [(db, entry, args)];
-            let result = self.exclusively(apart, |this, stats| {
-                this.repeat(stats, Slots::All, &request, Some(raw))
+            let result = self.exclusively(apart, |this, state| {
+                this.repeat(state, Slots::All, &request, Some(raw))
             });
-            self.serve(&mut apart.stats);
+            self.serve(apart);
             return result;
         }
         let at = dispatch::locate_keys(&server.keyspace, entry.command, args);
         let request = [(db, entry, args)];
-        let result = self.repeat(&mut apart.stats, Slots::Of(&at), &request, Some(raw));
-        self.serve(&mut apart.stats);
+        let result = self.repeat(apart, Slots::Of(&at), &request, Some(raw));
+        self.serve(apart);
         result
     }
 
@@ -266,13 +266,13 @@ impl<'s> Applier<'s> {
             requests.push((*db, entry, args));
         }
         let result = if needs_all {
-            self.exclusively(apart, |this, stats| {
+            self.exclusively(apart, |this, state| {
                 let mut result = Ok(());
                 for (db, entry, args) in &requests {
                     let one = if matches!(entry.command.run, Run::Control) {
-                        this.control(stats, *db, *entry, *args)
+                        this.control(state, *db, *entry, *args)
                     } else {
-                        this.repeat(stats, Slots::All, &[(*db, *entry, *args)], None)
+                        this.repeat(state, Slots::All, &[(*db, *entry, *args)], None)
                     };
                     result = result.and(one);
                 }
@@ -280,16 +280,16 @@ impl<'s> Applier<'s> {
                 result
             })
         } else {
-            self.repeat(&mut apart.stats, Slots::Many(&keys), &requests, Some(&queue.raw))
+            self.repeat(apart, Slots::Many(&keys), &requests, Some(&queue.raw))
         };
-        self.serve(&mut apart.stats);
+        self.serve(apart);
         result
     }
 
     /// Data commands, with all their slots locked. The first error is told; the others are run nevertheless.
     fn repeat(
         &mut self,
-        stats: &mut Stats,
+        state: &mut WorkerState,
         slots: Slots<'_>,
         requests: &[(DbIndex, Entry, Args<'_>)],
         raw: Option<&[u8]>,
@@ -316,24 +316,29 @@ impl<'s> Applier<'s> {
             reply_max: usize::MAX,
         };
         let mut result = Ok(());
+        let mut begun = Ticks::now();
         for (db, entry, args) in requests {
             let Run::Data(handler) = entry.command.run else { continue };
             if context.keys.db() != *db {
                 context.keys.select(*db);
             }
-            if let Err(fault) = handler(&mut context, *args) {
+            let outcome = handler(&mut context, *args);
+            let failed = outcome.is_err();
+            if let Err(fault) = outcome {
                 let reason = String::from_utf8_lossy(fault.as_bytes()).into_owned();
                 let name = entry.command.name;
                 result = result.and(Err(ApplyError::Failed { name, reason }));
             }
             // Nobody reads the answers.
             context.reply.truncate(0);
-            stats.commands += 1;
+            let ended = Ticks::now();
+            let nanos = ended.nanos_since(std::mem::replace(&mut begun, ended));
+            state.count(entry.number(*args), nanos, failed, server.latency.is_tracking());
         }
         if let Some(raw) = raw.filter(|_| records) {
             server.journal.append_raw(*selected, raw);
         }
-        dispatch::tally(stats, &context.keys);
+        dispatch::tally(&mut state.stats, &context.keys);
         dispatch::settle(server, &mut context.keys, 0, ready);
         result
     }
@@ -341,13 +346,14 @@ impl<'s> Applier<'s> {
     /// What changes no single key: databases as a whole, and messages.
     fn control(
         &mut self,
-        stats: &mut Stats,
+        state: &mut WorkerState,
         db: DbIndex,
         entry: Entry,
         args: Args<'_>,
     ) -> Result<(), ApplyError> {
         let (server, name) = (self.server, entry.command.name);
-        stats.commands += 1;
+        let begun = Ticks::now();
+        let stats = &mut state.stats;
         match name {
             "flushdb" => {
                 stats.dirty += databases::flush(server, db, now(), false);
@@ -369,17 +375,19 @@ impl<'s> Applier<'s> {
             }
             _ => return Err(ApplyError::Misplaced(name)),
         }
+        let nanos = Ticks::now().nanos_since(begun);
+        state.count(entry.number(args), nanos, false, server.latency.is_tracking());
         Ok(())
     }
 
     /// Those who wait for a key here (on a replica that takes writes).
-    fn serve(&mut self, stats: &mut Stats) {
+    fn serve(&mut self, state: &mut WorkerState) {
         if !self.ready.is_empty() {
             let mut ready = std::mem::take(&mut self.ready);
             if !self.alone
                 && (!self.server.journal.is_active() || self.server.journal.records_effects())
             {
-                self.server.serve_ready(&mut ready, now(), stats, &mut self.rng);
+                self.server.serve_ready(&mut ready, now(), &mut state.stats, &mut self.rng);
             }
             ready.clear();
             self.ready = ready;
@@ -390,15 +398,15 @@ impl<'s> Applier<'s> {
     fn exclusively<R>(
         &mut self,
         apart: &mut Apart<'_>,
-        change: impl FnOnce(&mut Self, &mut Stats) -> R,
+        change: impl FnOnce(&mut Self, &mut WorkerState) -> R,
     ) -> R {
         if self.alone {
-            return change(self, &mut apart.stats);
+            return change(self, apart);
         }
         let server = self.server;
-        let mut own = Stats::default();
+        let mut own = WorkerState::default();
         let result = MutexGuard::unlocked(apart, || server.exclusively(|_| change(self, &mut own)));
-        apart.stats.add(&own);
+        apart.add_counts(&own);
         result
     }
 }

@@ -213,10 +213,10 @@ pub const PERSISTENCE: &[Metric] = &[
         of(usize::from(s.server.aof.status().on))
     }),
     Metric::gauge("aof_rewrite_in_progress", "Whether it is rewritten now.", |s| {
-        of(usize::from(s.server.aof.status().rewriting.is_some()))
+        of(usize::from(s.server.aof.is_rewriting(s.server)))
     }),
     Metric::gauge("aof_rewrite_scheduled", "Whether it will be.", |s| {
-        of(usize::from(s.server.aof.status().scheduled))
+        of(usize::from(s.server.aof.status().scheduled && s.server.saves.is_running()))
     }),
     Metric::gauge(
         "aof_last_rewrite_time_sec",

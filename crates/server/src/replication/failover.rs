@@ -134,7 +134,7 @@ pub fn succeeded(server: &Server) {
 /// The replica refused.
 pub fn refused(server: &Server) {
     if server.replication.failover.has_asked() {
-        server.exclusively(|_| give_up(server, "the replica refused"));
+        server.exclusively(|_| give_up(server, "Failover target rejected psync request"));
     }
 }
 
@@ -182,6 +182,7 @@ pub fn tick(server: &Server, now: Millis) {
             server.exclusively(|_| give_up(server, "no replica caught up in time"));
             return;
         }
+        notice("FAILOVER: time out exceeded, failing over.");
         next = wanted.target;
     }
     if let Some(next) = next {

@@ -259,7 +259,7 @@ impl<'s, 'a> Session<'s, 'a> {
                     self.connected();
                     Ok::<_, End>(())
                 })?;
-                notice("Partial resynchronization accepted by the primary");
+                notice("Successful partial resynchronization with the primary");
                 failover::succeeded(server);
                 Ok(())
             }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use larder_cluster::replication::Offset;
+use larder_commands::Fault;
 use larder_protocol::reply::Reply;
 use parking_lot::Mutex;
 
@@ -40,6 +41,10 @@ pub struct Waits {
     asked: AtomicU64,
 }
 
+/// There is no own disk to wait for.
+pub const NO_LOG: Fault =
+    Fault::text("ERR WAITAOF cannot be used when numlocal is set but appendonly is disabled.");
+
 /// Asks every replica how far it is.
 const GETACK: &[u8] = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n";
 
@@ -68,17 +73,24 @@ impl Waits {
         if self.count.load(Ordering::Acquire) == 0 {
             return;
         }
+        let logs = server.aof.status().on;
         let mut list = self.list.lock();
         list.retain(|pending| {
             if pending.waiter.ended.load(Ordering::Acquire) {
                 return false;
             }
             let got = measure(server, pending.offset, pending.wish);
-            if !is_enough(pending.wish, got) || !pending.waiter.end() {
+            let lost = matches!(pending.wish, Wish::OnDisk { here: true, .. }) && !logs;
+            if !(lost || is_enough(pending.wish, got)) || !pending.waiter.end() {
                 return true;
             }
             let mut out = Vec::new();
-            answer(&mut Reply::new(&mut out, pending.waiter.version), pending.wish, got);
+            let mut reply = Reply::new(&mut out, pending.waiter.version);
+            if lost {
+                reply.error_bytes(NO_LOG.as_bytes());
+            } else {
+                answer(&mut reply, pending.wish, got);
+            }
             let address = pending.waiter.address;
             let letter = Letter::Served(address.token, out, Some(Arc::clone(&pending.waiter)));
             server.post(address.worker, letter);

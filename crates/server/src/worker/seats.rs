@@ -47,6 +47,28 @@ impl WorkerState {
         pulse.turn_commands_max = pulse.turn_commands_max.max(commands);
     }
 
+    /// Counts a command that was repeated, not sent by a client.
+    pub fn count(&mut self, number: usize, nanos: u64, failed: bool, tracked: bool) {
+        self.stats.commands += 1;
+        if self.commands.len() <= number {
+            self.commands.resize_with(number + 1, CommandStats::default);
+        }
+        if let Some(stats) = self.commands.get_mut(number) {
+            stats.note(nanos, failed, tracked);
+        }
+    }
+
+    /// Adds the counts of a state that nobody sees.
+    pub fn add_counts(&mut self, other: &WorkerState) {
+        self.stats.add(&other.stats);
+        if self.commands.len() < other.commands.len() {
+            self.commands.resize_with(other.commands.len(), CommandStats::default);
+        }
+        for (sum, one) in self.commands.iter_mut().zip(&other.commands) {
+            sum.add(one);
+        }
+    }
+
     pub(super) fn seat(&mut self, client: Client) -> u64 {
         let at = self.free.pop().unwrap_or_else(|| {
             self.clients.push(Seat::default());

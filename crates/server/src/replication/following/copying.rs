@@ -187,6 +187,7 @@ impl<'s> Session<'s, '_> {
     /// The old data goes, or is about to be changed.
     fn empty(&mut self, stays: bool) -> Result<(), End> {
         let server = self.server;
+        notice("MASTER <-> REPLICA sync: Loading DB in memory");
         let at_once = !server.config().replica_lazy_flush;
         server.exclusively(|_| {
             self.check()?;
@@ -226,8 +227,8 @@ impl<'s> Session<'s, '_> {
         });
         result?;
         let keys = loaded.as_ref().map_or(0, |loaded| loaded.keys);
-        let what = if copying.changes { "Resync of changed keys" } else { "Full resync" };
-        notice(&format!("{what} done: {keys} keys"));
+        let what = if copying.changes { "changed keys" } else { "full copy" };
+        notice(&format!("MASTER <-> REPLICA sync: Finished with success ({what}: {keys} keys)"));
         failover::succeeded(server);
         self.copying = None;
         wire.link.loaded(now(), Ok(()))?;
