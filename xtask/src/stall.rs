@@ -1,7 +1,8 @@
 //! No stall: what commands and clients feel while the server grows, deletes something big and expires much.
 //!
-//! Four shows, each on a fresh server with one worker: ten million keys inserted; a set of five million members
-//! deleted, unlinked and expired; steady states of a million keys with short lives. The server's own clock
+//! Five shows, each on a fresh server with one worker: ten million keys inserted; a set of five million members
+//! deleted, unlinked and expired; a hash of five million fields that fall due together, all or every other one;
+//! steady states of a million keys with short lives. The server's own clock
 //! (SLOWLOG, INFO) judges commands; a client that asks all the time feels the rest.
 
 use std::collections::VecDeque;
@@ -34,7 +35,7 @@ pub fn run(args: &[String]) -> Result<()> {
     let mut options = Options {
         subject: "target/release/larder".to_owned(),
         percent: 100,
-        shows: ["insert", "big", "steady"].map(str::to_owned).to_vec(),
+        shows: ["insert", "big", "fields", "steady"].map(str::to_owned).to_vec(),
     };
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -50,6 +51,10 @@ pub fn run(args: &[String]) -> Result<()> {
         match show.as_str() {
             "insert" => insert(&options)?,
             "big" => big(&options)?,
+            "fields" => {
+                fields(&options, 1)?;
+                fields(&options, 2)?;
+            }
             "steady" => {
                 steady(&options, 60)?;
                 steady(&options, 10)?;
@@ -203,6 +208,67 @@ fn big(options: &Options) -> Result<()> {
              longest GET {during:.2} ms, {before:.2} ms in the two seconds before"
         );
     }
+    Ok(())
+}
+
+/// A hash in which every so many-th field falls due at one moment, while it is read and written.
+fn fields(options: &Options, every: usize) -> Result<()> {
+    let count = 50_000 * options.percent;
+    let (server, mut client) = start(options)?;
+    let due = now_ms()? + 2000 + count as u64 / 50;
+    for first in (0..count).step_by(500) {
+        let name = |number: usize| format!("field:{number}").into_bytes();
+        let mut dated = request(&[
+            "HSETEX",
+            "big",
+            "PXAT",
+            &due.to_string(),
+            "FIELDS",
+            &(500 / every).to_string(),
+        ]);
+        let mut plain = request(&["HSET", "big", "stays", "1"]);
+        for number in first..first + 500 {
+            let words = if number % every == 0 { &mut dated } else { &mut plain };
+            words.extend([name(number), b"value".to_vec()]);
+        }
+        exchange(&mut client, &[dated])?;
+        if every > 1 {
+            exchange(&mut client, &[plain])?;
+        }
+    }
+    let left = due.checked_sub(now_ms()? + 1000).context("filling took too long for this show")?;
+    std::thread::sleep(Duration::from_millis(left));
+    exchange(&mut client, &[request(&["SLOWLOG", "RESET"])])?;
+    let probe = Probe::start(&server)?;
+    std::thread::sleep(Duration::from_millis(900));
+    let before = probe.take();
+    let stays = if every > 1 { count - count.div_ceil(every) + 1 } else { 0 };
+    let mut at = 0;
+    let mut clean = None;
+    while now_ms()? < due + 60_000 && clean.is_none() {
+        at += 7919;
+        let field = format!("field:{}", at % count);
+        exchange(&mut client, &[request(&["HGET", "big", &field])])?;
+        let len = client.call(&["HLEN", "big"])?;
+        if now_ms()? > due + 2 && len != Value::Integer(i64::try_from(stays)?) {
+            // Written to after its end, it has the fields of that.
+            bail!("HLEN answers {len:?}, there are {stays} live fields");
+        }
+        let expired: u64 = info(&mut client, "stats", "expired_fields")?;
+        if expired as usize >= count.div_ceil(every) {
+            clean = Some(now_ms()?.saturating_sub(due));
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let during = probe.take();
+    probe.end()?;
+    let (took, name) = longest(&mut client)?;
+    let clean = clean.map_or("not".to_owned(), |ms| format!("after {ms} ms"));
+    println!(
+        "fields   {} of {count} fields of a hash due at once: longest command {took:.2} ms ({name}); another \
+         client's longest GET {during:.2} ms, {before:.2} ms in the second before; all removed {clean}",
+        count.div_ceil(every)
+    );
     Ok(())
 }
 

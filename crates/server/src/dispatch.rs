@@ -472,6 +472,7 @@ pub fn tally(stats: &mut Stats, view: &View<'_>) {
     stats.hits += view.tally.hits;
     stats.misses += view.tally.misses;
     stats.expired += view.tally.expired;
+    stats.expired_members += view.tally.expired_members;
     stats.evicted += view.tally.evicted;
     stats.dirty += view.tally.dirty;
 }

@@ -30,7 +30,7 @@ counters! {
     misses: "Reads that found none.",
     expired: "Keys that expired.",
     evicted: "Keys evicted to make room.",
-    expired_members: "Members of collections that sweeps found due.",
+    expired_members: "Members of collections that were found due.",
     sweep_usec: "Microseconds spent on looking for expired keys.",
     dirty: "Modifications of keys.",
     errors: "Error replies.",

@@ -96,6 +96,8 @@ pub struct View<'k> {
     pub gone: Vec<(DbIndex, Box<[u8]>)>,
     /// The same of members of collections.
     pub gone_members: Vec<GoneMembers>,
+    /// Collections with more due members than a visit takes: whoever sweeps goes on with them.
+    pub unfinished: Vec<Box<[u8]>>,
     rng: Rng,
 }
 
@@ -187,6 +189,7 @@ impl<'k> View<'k> {
             trash: Vec::new(),
             gone: Vec::new(),
             gone_members: Vec::new(),
+            unfinished: Vec::new(),
             rng: Rng::new(now.0.cast_unsigned()),
         }
     }
@@ -255,6 +258,11 @@ impl<'k> View<'k> {
             Dues::Keep => Millis(i64::MIN),
             Dues::Delete | Dues::Hide => self.now,
         }
+    }
+
+    /// Whether it deletes what is due.
+    pub fn deletes_due(&self) -> bool {
+        self.dues == Dues::Delete
     }
 
     /// Says what is to become of what is due; of itself a view deletes, or hides if its keyspace is passive.

@@ -316,7 +316,7 @@ pub const STATS: &[Metric] = &[
     Metric::counter("sync_partial_err", "Replicas that could not.", |s| {
         replicated(&s.server.replication.counts.refused)
     }),
-    Metric::counter("expired_fields", "Fields of hashes that sweeps found due.", |s| {
+    Metric::counter("expired_fields", "Fields of hashes that expired.", |s| {
         Count(s.stats.expired_members)
     }),
     Metric::counter("expired_keys", "Keys that expired.", |s| Count(s.stats.expired)),

@@ -3,6 +3,7 @@
 //! something due by the keyspace's calendar, so a pass in which nothing is due costs microseconds,
 //! however many keys have deadlines.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ pub struct Sweeper {
     /// its way to it.
     last: Tick,
     pass: Option<Box<Pass>>,
+    /// Hashes with many fields that are due, each to be gone on with from step to step.
+    hashes: VecDeque<(DbIndex, Box<[u8]>)>,
     /// When a pass that is not at its end goes on, or the next one begins.
     pub again: Option<Instant>,
 }
@@ -47,7 +50,18 @@ struct Pass {
 impl Sweeper {
     /// Nothing was due before now.
     pub fn new(now: Millis) -> Sweeper {
-        Sweeper { last: Tick::begun(now), pass: None, again: None }
+        Sweeper { last: Tick::begun(now), pass: None, hashes: VecDeque::new(), again: None }
+    }
+
+    /// Remembers hashes to go on with. Those for which there is no room are met again by the calendar.
+    fn go_on_with(&mut self, db: DbIndex, keys: Vec<Box<[u8]>>) {
+        const MAX: usize = 64;
+        for key in keys {
+            let known = self.hashes.iter().any(|(of, hash)| *of == db && *hash == key);
+            if !known && self.hashes.len() < MAX {
+                self.hashes.push_back((db, key));
+            }
+        }
     }
 
     fn next_pass(&mut self, now: Millis) -> Box<Pass> {
@@ -89,6 +103,9 @@ impl Worker {
         };
         if self.step(state, &mut pass, begun + STEP) {
             self.sweeper.pass = Some(pass);
+        }
+        self.sweep_hashes(state, begun + STEP);
+        if self.sweeper.pass.is_some() || !self.sweeper.hashes.is_empty() {
             self.sweeper.again = Some(Instant::now() + REST);
         } else {
             self.sweeper.again = self.next_pass_at();
@@ -136,6 +153,7 @@ impl Worker {
             pass.fetch(&server.keyspace, is_mine);
             let mut view = server.keyspace.view_slots(&server.settings, db, &pass.slots, self.now);
             pass.stop = view.sweep(&pass.due, from);
+            self.sweeper.go_on_with(db, std::mem::take(&mut view.unfinished));
             if let Some(stop) = pass.stop {
                 pass.slot = stop.slot;
                 pass.next.clear();
@@ -148,5 +166,22 @@ impl Worker {
             }
         }
         false
+    }
+
+    /// Goes on with the hashes that have many fields to lose, in turn, until the time is over: one visit at least.
+    fn sweep_hashes(&mut self, state: &mut MutexGuard<'_, WorkerState>, until: Instant) {
+        let server = Arc::clone(&self.server);
+        while let Some((db, key)) = self.sweeper.hashes.pop_front() {
+            let at = server.keyspace.locate(&key);
+            let mut view = server.keyspace.view_slots(&server.settings, db, &[at.slot], self.now);
+            view.sweep_members(&key);
+            self.sweeper.go_on_with(db, std::mem::take(&mut view.unfinished));
+            state.stats.expired += view.tally.expired;
+            state.stats.expired_members += view.tally.expired_members;
+            dispatch::settle(&server, &mut view, 0, &mut self.ready);
+            if Instant::now() >= until {
+                return;
+            }
+        }
     }
 }

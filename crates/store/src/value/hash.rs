@@ -41,6 +41,20 @@ impl Fields {
         }
     }
 
+    /// A random one of those whose deadline is ahead.
+    fn random_dated(&self, rng: &mut Rng, now: Millis) -> Option<RecordRef<'_>> {
+        let due = self.due_len(now);
+        let ahead = self.due.len().checked_sub(due).filter(|ahead| *ahead > 0)?;
+        let at = due + rng.below_usize(ahead);
+        self.members.get(self.due.range(at..at + 1).next()?.key())
+    }
+
+    /// Number of fields that are due.
+    fn due_len(&self, now: Millis) -> usize {
+        let until = key_of(now);
+        self.due.rank_where(|entry| entry.score <= until)
+    }
+
     fn note_deadline(&mut self, field: &[u8]) {
         let Some(record) = self.members.get(field) else { return };
         if let Some(when) = record.deadline() {
@@ -107,6 +121,14 @@ impl Hash {
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Number of live fields.
+    pub fn live_len(&self, now: Millis) -> usize {
+        match self.word.form() {
+            Form::Small(packed) => packed.count() / 2,
+            Form::Big(fields) => fields.members.table.len().saturating_sub(fields.due_len(now)),
+        }
     }
 
     /// The value of a field.
@@ -214,8 +236,8 @@ impl Hash {
         }))
     }
 
-    /// A random live field with its value; `None` if there is none (or, rarely, if nearly all fields
-    /// have expired and wait for their removal).
+    /// A random live field with its value; `None` if there is none. While nearly all fields are due and wait for
+    /// their removal, it is one with a deadline, or `None` though there are some without.
     pub fn random(&self, rng: &mut Rng, now: Millis) -> Option<(Text<'_>, Text<'_>)> {
         const TRIES: usize = 100;
         match self.word.form() {
@@ -227,7 +249,9 @@ impl Hash {
             }
             Form::Big(fields) => {
                 let mut picks = (0..TRIES).filter_map(|_| fields.members.random(rng));
-                let record = picks.find(|record| is_live(*record, now))?;
+                let record = picks
+                    .find(|record| is_live(*record, now))
+                    .or_else(|| fields.random_dated(rng, now))?;
                 Some((Text::Bytes(record.key()), Text::Bytes(record.inline_text())))
             }
         }

@@ -103,6 +103,9 @@ proptest! {
                 }
             }
             prop_assert_eq!(hash.len(), model.len());
+            let ahead = |(_, when): &&(_, Option<Millis>)| when.is_none_or(|when| when > now);
+            prop_assert_eq!(hash.live_len(now), model.values().filter(ahead).count());
+            prop_assert_eq!(hash.live_len(now), hash.iter(now).count());
             prop_assert_eq!(hash.earliest_expiry(), model.values().filter_map(|(_, when)| *when).min());
             prop_assert_eq!(hash.volatile_len(), model.values().filter(|(_, when)| when.is_some()).count());
             let expected = model.get(&field).filter(|(_, when)| when.is_none_or(|when| when > now));

@@ -79,7 +79,7 @@ pub struct Tally {
     pub expired: u64,
     /// Keys deleted to make room.
     pub evicted: u64,
-    /// Members of collections deleted by a sweep because they were due.
+    /// Members of collections deleted because they were due.
     pub expired_members: u64,
     /// Modifications of keys.
     pub dirty: u64,

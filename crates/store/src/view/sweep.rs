@@ -160,7 +160,15 @@ impl View<'_> {
         self.discard(record);
     }
 
-    /// Removes a bounded number of a hash's fields that are due; the calendar says when to look again.
+    /// Goes on with a hash that had more due fields than a visit takes. Its slot is locked; it may be gone by now.
+    pub fn sweep_members(&mut self, key: &[u8]) {
+        if self.dues == Dues::Delete {
+            self.expire_members(key);
+        }
+    }
+
+    /// Removes a bounded number of a hash's fields that are due, or all of it if they all are. If some are left,
+    /// it is unfinished; should nobody go on with it, the calendar says when to look again.
     fn expire_members(&mut self, key: &[u8]) {
         const MAX: usize = 256;
         /// As many in all of one step.
@@ -170,6 +178,14 @@ impl View<'_> {
         }
         let (now, journaled) = (self.now, self.keyspace.journaled());
         let Some(spot) = self.live(key) else { return };
+        let Ok(Some(hash)) = self.typed::<Hash>(spot) else { return };
+        let len = hash.len();
+        if len > MAX && hash.live_len(now) == 0 {
+            if journaled {
+                self.gone.push((self.db, key.into()));
+            }
+            return self.remove_expired_hash(key, len);
+        }
         self.preserve(spot);
         let mut members: Vec<Box<[u8]>> = Vec::new();
         let Ok(hash) = self.typed_mut::<Hash>(spot) else { return };
@@ -178,6 +194,7 @@ impl View<'_> {
                 members.push(field.into());
             }
         });
+        let left = hash.earliest_expiry().is_some_and(|when| when <= now);
         if removed > 0 {
             self.tally.expired_members += removed as u64;
             if journaled {
@@ -187,6 +204,9 @@ impl View<'_> {
             if self.remove_if_empty(key) {
                 return;
             }
+        }
+        if left && removed > 0 {
+            self.unfinished.push(key.into());
         }
         self.note_members(key);
     }
@@ -413,6 +433,60 @@ mod tests {
         let steps = bench.steps;
         bench.pass(1_000_900, |_| ());
         assert_eq!(bench.steps, steps, "nothing is left to visit");
+    }
+
+    #[test]
+    fn a_hash_with_many_due_fields_is_gone_on_with() {
+        let mut bench = Bench::new();
+        let limits = bench.settings.thresholds;
+        bench.keyspace.set_journaled(true);
+        bench.keyspace.observe_all(true);
+        bench.edit(1_000_000, |view| {
+            for (key, every) in [(b"all".as_slice(), 1), (b"half", 2)] {
+                let hash = view.write_or_create::<Hash>(key).unwrap();
+                for number in 0..5000 {
+                    let (field, now) = (format!("f{number}"), Millis(1_000_000));
+                    hash.set(field.as_bytes(), b"v", now, &limits);
+                    if number % every == 0 {
+                        hash.set_deadline(field.as_bytes(), Some(Millis(1_000_050)), now, &limits);
+                    }
+                }
+                view.note_members(key);
+            }
+        });
+        bench.pass(1_000_200, |_| ());
+        assert_eq!(
+            (bench.members, bench.gone),
+            (5000 + 256, 1),
+            "one as a whole, some of the other"
+        );
+        assert_eq!(bench.keyspace.len(DB), 1);
+        let deleted = bench.changes.iter().filter(|c| &*c.key == b"all").map(|change| change.what);
+        let events: Vec<What> = deleted.filter(|what| *what != What::Modified).collect();
+        let event = |class, name| What::Event(class, name);
+        assert_eq!(
+            events[events.len() - 2..],
+            [event(EventClass::Hash, "hexpired"), event(EventClass::Generic, "del")]
+        );
+        let mut visits = 0;
+        loop {
+            let slot = bench.keyspace.locate(b"half").slot;
+            let (keyspace, settings) = (&bench.keyspace, &bench.settings);
+            let mut view = keyspace.view_slots(settings, DB, &[slot], Millis(1_000_201));
+            view.sweep_members(b"half");
+            bench.members += view.tally.expired_members;
+            visits += 1;
+            if view.unfinished.is_empty() {
+                break;
+            }
+            assert_eq!(view.tally.expired_members, 256);
+        }
+        assert_eq!((bench.members, visits), (7500, 9));
+        // Without anybody who goes on with it, the calendar has it looked at.
+        bench.pass(1_000_300, |_| ());
+        bench.edit(1_000_300, |view| {
+            assert_eq!(view.peek::<Hash>(b"half").unwrap().map(Hash::len), Some(2500));
+        });
     }
 
     #[test]

@@ -57,6 +57,16 @@ impl View<'_> {
         empty
     }
 
+    /// Removes a hash of that many fields, which are all due, at once, and reports it as if they had gone one by one; the
+    /// background frees it.
+    pub fn remove_expired_hash(&mut self, key: &[u8], len: usize) {
+        self.tally.expired_members += len as u64;
+        self.signal(key, EventClass::Hash, "hexpired");
+        if self.remove(key) {
+            self.notify(key, EventClass::Generic, "del");
+        }
+    }
+
     /// Writes a string over whatever the key held. Integers in canonical form are kept as integers.
     #[inline]
     pub fn set_string(&mut self, key: &[u8], text: &[u8], deadline: Deadline) {
