@@ -1,8 +1,12 @@
 //! The manifest of a multi-part log (Redis 7.0): one line a file, `file NAME seq N type b|i|h`. A file is the
 //! base (at most one), an increment, or history that waits for its deletion. It knows no file.
+//!
+//! Each of our lines ends with `crc SUM`, the sum of what stands before it: by one bit an increment would be history, which
+//! is not read but deleted. Redis skips keys that it does not know, and lines without a sum are as good as its.
 
 use larder_base::number;
 
+use crate::crc64::Crc64;
 use crate::limits::{LINE_BYTES_MAX, MANIFEST_BYTES_MAX};
 
 /// What a file of the log is.
@@ -93,6 +97,9 @@ impl Manifest {
         let (pairs, []) = words.as_chunks::<2>() else { return Err("a key without a value") };
         let (mut name, mut seq, mut kind) = (None, None, None);
         for [key, value] in pairs {
+            if key == b"crc" && !is_sum(line, value) {
+                return Err("a wrong checksum");
+            }
             // Keys of later versions are skipped, as Redis does.
             match key.to_ascii_lowercase().as_slice() {
                 b"file" => name = Some(value.clone()),
@@ -139,13 +146,15 @@ impl Manifest {
         let history = self.history.iter().map(|file| (file, FileKind::History));
         let increments = self.increments.iter().map(|file| (file, FileKind::Increment));
         for (file, kind) in base.chain(history).chain(increments) {
+            let begin = text.len();
             text.extend_from_slice(b"file ");
             quote(&mut text, &file.name);
             text.extend_from_slice(b" seq ");
             number::write_u64(&mut text, file.seq);
             text.extend_from_slice(b" type ");
             text.extend_from_slice(kind.letter().as_bytes());
-            text.push(b'\n');
+            let sum = sum(text.get(begin..).unwrap_or_default());
+            text.extend_from_slice(&[SUM, sum.as_slice(), b"\n"].concat());
         }
         text
     }
@@ -164,6 +173,19 @@ impl Manifest {
         let seq = all.map(|file| file.seq).max().unwrap_or(0).saturating_add(1);
         LogFile { name: numbered(prefix, seq, b".incr.aof"), seq }
     }
+}
+
+/// What stands between a line and its sum.
+const SUM: &[u8] = b" crc ";
+
+fn sum(line: &[u8]) -> Vec<u8> {
+    format!("{:016x}", Crc64::of(line)).into_bytes()
+}
+
+/// Whether this is the sum at the end of a line.
+fn is_sum(line: &[u8], value: &[u8]) -> bool {
+    let summed = line.strip_suffix(value).and_then(|line| line.strip_suffix(SUM));
+    summed.is_some_and(|summed| sum(summed) == value)
 }
 
 fn numbered(prefix: &[u8], seq: u64, end: &[u8]) -> Vec<u8> {

@@ -122,6 +122,26 @@ fn a_manifest_returns_and_wrong_ones_are_refused_by_line() {
 }
 
 #[test]
+fn every_flipped_bit_of_a_manifest_of_ours_is_found_or_changes_nothing() {
+    let text = b"file a.7.base.rdb seq 7 type b\nfile a.3.incr.aof seq 3 type h\n\
+        file \"a \\x01.4.incr.aof\" seq 4 type i\nfile a.5.incr.aof seq 5 type i\n";
+    let manifest = Manifest::parse(text).unwrap();
+    let written = manifest.render();
+    for at in 0..written.len() {
+        for flip in (0..8).map(|bit| 1 << bit).chain([0xff]) {
+            let mut damaged = written.clone();
+            damaged[at] ^= flip;
+            if let Ok(read) = Manifest::parse(&damaged) {
+                assert_eq!(read, manifest, "byte {at}, {flip:#x}");
+            }
+        }
+    }
+    let foreign = String::from_utf8(written).unwrap().replace(" type h crc ", " type i crc ");
+    let error = Manifest::parse(foreign.as_bytes()).unwrap_err();
+    assert_eq!((error.line, error.reason), (2, "a wrong checksum"));
+}
+
+#[test]
 fn check_follows_a_manifest_and_says_what_to_cut() {
     let manifest = b"file base seq 1 type b\nfile one seq 1 type i\nfile two seq 2 type i\n";
     let good = log(&[&["SET", "a", "1"]]);
