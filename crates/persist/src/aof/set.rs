@@ -343,7 +343,9 @@ impl<D: Disk> LogSet<D> {
         if let Some(current) = &mut self.current {
             current.listed = listed;
         }
-        if let Some(before) = before.filter(|before| !before.listed) {
+        // What the manifest on disk may name stays until another one does not.
+        let unnamed = before.filter(|before| !before.listed && !self.strays.contains(&before.file));
+        if let Some(before) = unnamed {
             let _ = self.disk.remove(&name_of(&before.file)?);
         }
         Ok(())
@@ -376,9 +378,10 @@ impl<D: Disk> LogSet<D> {
         let mut manifest = Manifest { base: Some(file.clone()), increments: kept, history };
         manifest.history.extend(base);
         manifest.history.extend::<Vec<_>>(old);
-        manifest.increments.extend(unlisted);
+        manifest.increments.extend(unlisted.clone());
         if let Err(error) = self.write_manifest(manifest) {
             self.strays.push(file);
+            self.strays.extend(unlisted);
             return Err(error);
         }
         if let Some(current) = &mut self.current {

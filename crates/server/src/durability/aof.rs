@@ -452,13 +452,16 @@ impl Writer {
             if rewrite {
                 server.aof.note(|status| status.scheduled = true);
             }
+            if ended {
+                self.complete();
+            }
             if ended || !on {
-                self.close();
+                self.close(on);
             }
             if ended {
                 return;
             }
-            if on && self.log.is_none() && Instant::now() >= self.not_before {
+            if on && self.log.is_none() && (rewrite || Instant::now() >= self.not_before) {
                 self.begin();
             }
             self.rewrites();
@@ -587,9 +590,16 @@ impl Writer {
         });
         let begun = begun.and_then(|set| self.begin_with(set));
         if let Err(reason) = begun {
-            warning(&format!("The append-only file cannot be begun, it is tried again: {reason}"));
-            self.not_before = Instant::now() + Duration::from_secs(1);
+            self.begin_later(&reason);
         }
+    }
+
+    /// The log could not be begun: says so, for nothing is kept before it is.
+    fn begin_later(&mut self, reason: &str) {
+        warning(&format!("The append-only file cannot be begun, it is tried again: {reason}"));
+        self.not_before = Instant::now() + Duration::from_secs(1);
+        rewrite::note_failure(&self.server);
+        self.server.aof.note(|status| status.begins = true);
     }
 
     /// The journal began anew, as a replica's does after a full copy: the log begins anew with it.
@@ -599,8 +609,7 @@ impl Writer {
         self.server.gate.promise(Promise::Nothing);
         let Some(log) = self.log.take() else { return };
         if let Err(reason) = self.begin_with(log.set) {
-            warning(&format!("The append-only file cannot be begun, it is tried again: {reason}"));
-            self.not_before = Instant::now() + Duration::from_secs(1);
+            self.begin_later(&reason);
         }
     }
 
@@ -633,10 +642,29 @@ impl Writer {
         Ok(())
     }
 
-    /// Ends the log: everything is on disk afterwards, if the disk works.
-    fn close(&mut self) {
+    /// A log that begins counts once its base is there: at the end it is waited for, as a save would be.
+    fn complete(&mut self) {
+        let server = Arc::clone(&self.server);
+        let begins = self.log.as_ref().is_some_and(|log| log.begins);
+        if let Some(rewrite) = self.rewrite.take_if(|_| begins) {
+            notice("The append-only file is being begun: its base is written first");
+            while !rewrite.is_done() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            rewrite.finish(&server, self.log.as_mut());
+        }
+    }
+
+    /// Ends the log: everything is on disk afterwards, if the disk works. `wanted`: it is to go on after a restart.
+    fn close(&mut self, wanted: bool) {
         self.cancel();
-        let Some(mut log) = self.log.take() else { return };
+        if wanted && self.log.as_ref().is_none_or(|log| log.begins) {
+            warning("The append-only file was never begun: it ends where the one before it did");
+        }
+        let Some(mut log) = self.log.take() else {
+            self.server.aof.note(|status| status.begins = false);
+            return;
+        };
         let config = self.server.config();
         if self.server.gate.is_failing() {
             // The last chance.
@@ -705,7 +733,7 @@ impl Writer {
             Some(log) if log.begins => {
                 let Some(log) = self.log.take() else { return };
                 if let Err(reason) = self.begin_with(log.set) {
-                    warning(&format!("The append-only file cannot be begun: {reason}"));
+                    self.begin_later(&reason);
                 }
                 return;
             }
@@ -720,6 +748,8 @@ impl Writer {
                     None
                 }
             },
+            // It is to be begun, by which it is as good as rewritten.
+            None if server.aof.status().on => return,
             None => rewrite::alone(&server),
         };
     }

@@ -120,7 +120,7 @@ fn adopt(config: &Config) -> Result<(), String> {
     let (name, folder) = (Path::new(&config.appendfilename), Path::new(&config.appenddirname));
     let (manifest, there) =
         (folder.join(format!("{}.manifest", config.appendfilename)), folder.join(name));
-    if !name.is_file() || manifest.exists() || there.exists() {
+    if !is_there(name)? || is_there(&manifest)? || is_there(&there)? {
         return Ok(());
     }
     notice(&format!(
@@ -134,9 +134,18 @@ fn adopt(config: &Config) -> Result<(), String> {
     moved.map_err(|error| format!("{} cannot be moved: {error}", name.display()))
 }
 
+/// Whether a file is there. A disk that does not say is no reason to begin with nothing.
+fn is_there(path: &Path) -> Result<bool, String> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(found.is_file()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(format!("{}: {}", path.display(), reason_of(&error))),
+    }
+}
+
 /// The first start: nothing may be promised before a base and an increment are there.
 fn first(server: &Server, config: &Config, disk: FolderDisk) -> Result<Started, String> {
-    if Path::new(&config.dbfilename).is_file() {
+    if is_there(Path::new(&config.dbfilename))? {
         notice("There is no append-only file yet: it begins with the data of the RDB file");
         save::load(server)?;
     }
