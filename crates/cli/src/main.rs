@@ -5,6 +5,7 @@ mod alloc;
 mod check;
 mod pages;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use larder_server::MemoryProbe;
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
     let raw = match RawConfig::from_arguments(&args) {
         Ok(raw) => raw,
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error);
             return ExitCode::from(1);
         }
     };
@@ -54,8 +55,13 @@ fn main() -> ExitCode {
     match larder_server::startup::serve(&raw, memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
-            eprintln!("{reason}");
+            complain(&reason);
             ExitCode::from(1)
         }
     }
+}
+
+/// Says why it ends, where that can be said: the disk that is full may be this one, too.
+fn complain(reason: &dyn std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "{reason}");
 }
