@@ -1,0 +1,201 @@
+//! What the append-only file does over the life of the real program: with `appendfsync no`, rewritten by itself, moved in
+//! from Redis 6, torn, with times in it. What it holds in memory meanwhile, other tests know.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops where it is surprised"
+)]
+
+mod harness;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use harness::{Client, Folder, Server, free_port, refusal};
+
+/// A server with an append-only file in a folder, and more options.
+fn logging(folder: &Folder, more: &[&str]) -> Server {
+    let (port, dir) = (free_port(), folder.0.display().to_string());
+    let text = port.to_string();
+    let log = folder.path("log").display().to_string();
+    let mut args = vec!["--port", &text, "--dir", &dir, "--logfile", &log, "--appendonly", "yes"];
+    args.extend(more);
+    let server = Server::larder(&args, port);
+    // It answers while it loads, too.
+    until("it has loaded", || server.ask("DBSIZE")[0].parse::<u64>().is_ok());
+    server
+}
+
+fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// A number or word of INFO persistence.
+fn told(client: &mut Client, name: &str) -> String {
+    let info = client.ask("INFO persistence").concat();
+    let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    found.unwrap_or_else(|| panic!("no {name} in {info}")).to_owned()
+}
+
+fn in_log(folder: &Folder, words: &str) -> bool {
+    fs::read_to_string(folder.path("log")).unwrap().contains(words)
+}
+
+#[test]
+fn without_forcing_a_kill_loses_nothing_that_the_system_was_given() {
+    let folder = Folder::new("fsync-no");
+    let options = ["--appendfsync", "no"];
+    let server = logging(&folder, &options);
+    for number in 0..100 {
+        assert_eq!(server.ask(&format!("SET key:{number} {number}")), ["OK"]);
+    }
+    // Written at most some hundredths of a second later, though never forced to disk.
+    let size =
+        || fs::metadata(folder.path("appendonlydir/appendonly.aof.1.incr.aof")).unwrap().len();
+    until("the log grows", || size() > 100 * 30);
+    drop(server);
+    let mut server = logging(&folder, &options);
+    assert_eq!(server.ask("DBSIZE"), ["100"]);
+    server.ask("SET last write");
+    server.signal("-TERM");
+    assert_eq!(server.ended(), Some(0));
+    assert_eq!(logging(&folder, &options).ask("GET last"), ["write"]);
+}
+
+#[test]
+fn a_log_that_has_grown_is_rewritten_by_itself_and_less_often_where_that_fails() {
+    let folder = Folder::new("auto-rewrite");
+    let options = ["--auto-aof-rewrite-min-size", "100kb", "--auto-aof-rewrite-percentage", "100"];
+    let server = logging(&folder, &options);
+    let mut client = server.connect();
+    let value = "x".repeat(2000);
+    let grow = |client: &mut Client| {
+        for _ in 0..100 {
+            assert_eq!(client.ask(&format!("SET key {value}")), ["OK"]);
+        }
+    };
+    grow(&mut client);
+    until("it is rewritten", || told(&mut client, "aof_rewrites") != "0");
+    until("it is small again", || {
+        told(&mut client, "aof_current_size").parse::<u64>().unwrap() < 100 << 10
+    });
+    assert_eq!(told(&mut client, "aof_last_bgrewrite_status"), "ok");
+    // Something is in the way of the next ones.
+    let way = format!("appendonlydir/temp-rewriteaof-bg-{}.aof", server.child.id());
+    fs::create_dir(folder.path(&way)).unwrap();
+    grow(&mut client);
+    until("three have failed", || told(&mut client, "aof_rewrites_consecutive_failures") == "3");
+    std::thread::sleep(Duration::from_millis(700));
+    assert_eq!(told(&mut client, "aof_rewrites_consecutive_failures"), "3", "a minute apart now");
+    assert_eq!(told(&mut client, "aof_last_bgrewrite_status"), "err");
+    assert_eq!(client.ask("SET other value"), ["OK"], "the log itself is written on");
+    fs::remove_dir(folder.path(&way)).unwrap();
+    client.ask("BGREWRITEAOF");
+    until("an asked one is not held back", || {
+        told(&mut client, "aof_rewrites_consecutive_failures") == "0"
+    });
+    drop(server);
+    let server = logging(&folder, &options);
+    assert_eq!(server.ask("GET other"), ["value"]);
+    assert_eq!(server.ask("STRLEN key"), ["2000"]);
+}
+
+#[test]
+fn a_single_file_of_redis_6_becomes_the_base() {
+    let folder = Folder::new("adoption");
+    // The first part in RDB form, as Redis 6 rewrites it.
+    let port = free_port();
+    let (text, dir) = (port.to_string(), folder.0.display().to_string());
+    let saver = Server::larder(&["--port", &text, "--dir", &dir], port);
+    saver.ask("RPUSH list a b c");
+    assert_eq!(saver.ask("SAVE"), ["OK"]);
+    drop(saver);
+    let mut old = fs::read(folder.path("dump.rdb")).unwrap();
+    fs::remove_file(folder.path("dump.rdb")).unwrap();
+    old.extend(b"*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$3\r\nkey\r\n$3\r\nold\r\n");
+    old.extend(b"*3\r\n$5\r\nRPUSH\r\n$4\r\nlist\r\n$1\r\nd\r\n");
+    fs::write(folder.path("appendonly.aof"), &old).unwrap();
+    let server = logging(&folder, &[]);
+    assert!(in_log(&folder, "old-style AOF"));
+    assert_eq!(server.ask("GET key"), ["old"]);
+    assert_eq!(server.ask("LRANGE list 0 -1"), ["a", "b", "c", "d"]);
+    assert!(!folder.path("appendonly.aof").exists());
+    assert_eq!(fs::read(folder.path("appendonlydir/appendonly.aof")).unwrap(), old);
+    server.ask("SET key new");
+    until("it is written", || {
+        let increment = fs::read(folder.path("appendonlydir/appendonly.aof.1.incr.aof")).unwrap();
+        increment.windows(3).any(|part| part == b"new")
+    });
+    drop(server);
+    let server = logging(&folder, &[]);
+    assert_eq!(server.ask("GET key"), ["new"]);
+    server.ask("BGREWRITEAOF");
+    until("the old file is gone", || !folder.path("appendonlydir/appendonly.aof").exists());
+    drop(server);
+    assert_eq!(logging(&folder, &[]).ask("GET key"), ["new"]);
+}
+
+#[test]
+fn a_torn_end_is_cut_or_refused_as_the_option_says() {
+    let folder = Folder::new("torn");
+    let mut server = logging(&folder, &["--appendfsync", "always"]);
+    server.ask("SET whole 1");
+    server.signal("-TERM");
+    assert_eq!(server.ended(), Some(0));
+    let file = folder.path("appendonlydir/appendonly.aof.1.incr.aof");
+    let whole = fs::read(&file).unwrap();
+    let torn = [&whole[..], b"*3\r\n$3\r\nSET\r\n$4\r\ntorn\r\n$1"].concat();
+    fs::write(&file, &torn).unwrap();
+    let (port, dir) = (free_port().to_string(), folder.0.display().to_string());
+    let args =
+        ["--port", &port, "--dir", &dir, "--appendonly", "yes", "--aof-load-truncated", "no"];
+    let told = refusal(&args);
+    let place = format!("at byte {}", whole.len());
+    assert!(told.contains("aof-load-truncated") && told.contains(&place), "{told}");
+    assert_eq!(fs::read(&file).unwrap(), torn, "a refusal changes nothing");
+    let server = logging(&folder, &["--aof-load-truncated", "yes"]);
+    assert!(in_log(&folder, "short read while loading the AOF file"));
+    assert_eq!(server.ask("GET whole"), ["1"]);
+    assert_eq!(server.ask("EXISTS torn"), ["0"]);
+    server.ask("SET after 2");
+    until("it is written behind the cut", || {
+        fs::read(&file).unwrap().windows(5).any(|part| part == b"after")
+    });
+    drop(server);
+    let server = logging(&folder, &["--aof-load-truncated", "no"]);
+    assert_eq!(
+        (server.ask("GET after"), server.ask("GET whole")),
+        (vec!["2".into()], vec!["1".into()])
+    );
+}
+
+#[test]
+fn times_are_noted_where_that_is_wanted_and_read_over_at_the_start() {
+    let folder = Folder::new("timestamps");
+    let options = ["--aof-timestamp-enabled", "yes", "--appendfsync", "always"];
+    let server = logging(&folder, &options);
+    server.ask("SET first 1");
+    std::thread::sleep(Duration::from_millis(1100));
+    server.ask("SET second 2");
+    let text = fs::read_to_string(folder.path("appendonlydir/appendonly.aof.1.incr.aof")).unwrap();
+    let times: Vec<u64> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("#TS:"))
+        .map(|seconds| seconds.parse().unwrap())
+        .collect();
+    assert_eq!(times.len(), 2, "{text}");
+    assert!(times[0] < times[1] && text.find("#TS:").unwrap() < text.find("first").unwrap());
+    drop(server);
+    let server = logging(&folder, &options);
+    assert_eq!(
+        (server.ask("GET first"), server.ask("GET second")),
+        (vec!["1".into()], vec!["2".into()])
+    );
+    assert_eq!(server.ask("CONFIG SET aof-timestamp-enabled no"), ["OK"]);
+}
