@@ -18,7 +18,7 @@ use larder_protocol::response::Value;
 
 use self::ledger::{Ended, Ledger};
 use self::saves::Saves;
-use crate::process::{Client, Server};
+use crate::process::{Client, Server, wait_until_loaded};
 use crate::volume::Volume;
 
 /// Keys that nobody changes, so that a save and a rewrite last long enough to be hit.
@@ -223,11 +223,7 @@ impl Life<'_> {
 
     /// Whether everything is there that is owed; the ledgers then go on from what is there.
     fn check(&mut self, client: &mut Client) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(10);
-        while matches!(client.call(&["DBSIZE"])?, Value::Error(_)) {
-            ensure!(Instant::now() < until, "it loads for ever");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        wait_until_loaded(client)?;
         let cut = ledger::settle(client, &mut self.ledgers)?;
         self.tally.acknowledged += cut.acknowledged;
         self.tally.lost += cut.lost;

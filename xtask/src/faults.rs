@@ -20,7 +20,7 @@ use self::plan::{End, MODES, Moment, Plan};
 use self::subject::{Setup, Subject};
 use crate::crash::ledger::{self, Ended, Ledger};
 use crate::crash::saves::Saves;
-use crate::process::Client;
+use crate::process::{Client, Patience};
 
 /// What all rounds found.
 #[derive(Default)]
@@ -47,6 +47,8 @@ struct Life {
     in_order: bool,
     /// When the log was turned off and on again, if the new one may not be complete: the old one counts then.
     turned: Option<Instant>,
+    /// What was played before.
+    before: Option<Plan>,
 }
 
 /// Plays rounds until as many faults have struck as the arguments say.
@@ -75,13 +77,18 @@ pub fn run(args: &[String]) -> Result<()> {
             std::fs::remove_dir_all(&life.folder)?;
             *life = Life::new(plan.mode, life.folder.clone())?;
         }
-        let (folder, log) = (life.folder.clone(), root.join("log"));
+        let (folder, log) = (life.folder.clone(), root.join(format!("{}.log", plan.mode)));
         let (shim, control) = (&shim, &control);
         let setup = Setup { program: &program, shim, control, folder: &folder, log: &log };
         let played = life.play(&setup, &plan, &mut rng, &mut tally);
         played.with_context(|| {
-            format!("round {} of --seed {seed}: {plan:?}; see {}", tally.rounds, root.display())
+            let (round, before) = (tally.rounds, &life.before);
+            format!(
+                "round {round} of --seed {seed}: {plan:?}, after {before:?}; see {}",
+                root.display()
+            )
         })?;
+        life.before = Some(plan);
         tally.rounds += 1;
     }
     std::fs::remove_dir_all(&root)?;
@@ -105,7 +112,16 @@ impl Life {
     fn new(mode: &'static str, folder: PathBuf) -> Result<Life> {
         std::fs::create_dir_all(&folder)?;
         let (ledgers, saves) = (Ledger::fresh(), Saves::default());
-        Ok(Life { mode, folder, ledgers, saves, until: None, in_order: false, turned: None })
+        Ok(Life {
+            mode,
+            folder,
+            ledgers,
+            saves,
+            until: None,
+            in_order: false,
+            turned: None,
+            before: None,
+        })
     }
 
     fn options(&self) -> Vec<&'static str> {
@@ -209,7 +225,6 @@ impl Life {
     ) -> Result<Option<Instant>> {
         let control = setup.control;
         control.arm(&plan.fault)?;
-        let armed = Instant::now();
         match plan.moment {
             Moment::Start | Moment::Write => {}
             Moment::Rewrite | Moment::Manifest => drop(client.call(&["BGREWRITEAOF"])?),
@@ -220,10 +235,8 @@ impl Life {
             }
             Moment::Save => drop(self.saves.begin(client)?),
         }
-        let until = armed + Duration::from_millis(1500);
-        while control.hits()? == 0 && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut patience = Patience::of(Duration::from_millis(1000));
+        while control.hits()? == 0 && patience.nap(Duration::from_millis(1)) {}
         let struck = Instant::now();
         std::thread::sleep(plan.lasts);
         if plan.refuses_writes() && control.hits()? > 0 {
@@ -241,7 +254,7 @@ impl Life {
 
     /// Whether writes are refused now, or soon, and reads are not.
     fn is_refused(&self, subject: &Subject, tally: &mut Tally) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(3);
+        let mut patience = Patience::of(Duration::from_millis(2500));
         loop {
             let mut client = subject.connect()?;
             client.send(&["SET", "probe", "1"])?;
@@ -252,7 +265,8 @@ impl Life {
                 Ok(Value::Simple(_)) | Err(_) => {}
                 other => bail!("a write gets {other:?}"),
             }
-            ensure!(Instant::now() < until, "a write gets {answer:?}, and no MISCONF");
+            let nap = Duration::from_millis(20);
+            ensure!(patience.nap(nap), "a write gets {answer:?}, and no MISCONF");
         }
         tally.refused_writes += 1;
         let read = subject.connect()?.call(&["GET", "w0:0"])?;
@@ -271,14 +285,14 @@ impl Life {
             self.saves.again(client)?;
             ensure!(self.saves.wait(client)?, "a save fails on a disk that works again");
         }
-        let until = Instant::now() + Duration::from_secs(8);
+        let mut patience = Patience::of(Duration::from_secs(5));
         loop {
             let written = subject.connect()?.call(&["SET", "probe", "2"]);
             if matches!(written, Ok(Value::Simple(_))) {
                 break;
             }
-            ensure!(Instant::now() < until, "a write gets {written:?} on a disk that works again");
-            std::thread::sleep(Duration::from_millis(10));
+            let nap = Duration::from_millis(10);
+            ensure!(patience.nap(nap), "a write gets {written:?} on a disk that works again");
         }
         let rewrites = plan.is_some_and(|plan| {
             matches!(plan.moment, Moment::Rewrite | Moment::Manifest | Moment::Turn)
@@ -294,8 +308,7 @@ impl Life {
             if rewrites && is_idle {
                 client.call(&["BGREWRITEAOF"])?;
             }
-            ensure!(Instant::now() < until, "on a disk that works again: {info}");
-            std::thread::sleep(Duration::from_millis(5));
+            ensure!(patience.nap(Duration::from_millis(5)), "on a disk that works again: {info}");
         }
     }
 

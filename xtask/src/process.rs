@@ -4,9 +4,9 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use larder_protocol::encode::encode_command;
 use larder_protocol::response::{Value, parse};
 
@@ -55,14 +55,13 @@ impl Server {
             .spawn()
             .with_context(|| format!("{program} does not start"))?;
         let server = Server { child, folder, port };
-        let until = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < until {
+        let mut patience = Patience::of(Duration::from_secs(10));
+        while patience.nap(Duration::from_millis(20)) {
             if let Ok(mut client) = server.connect()
                 && client.call(&["PING"]).is_ok()
             {
                 return Ok(server);
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
         bail!("{program} does not answer on port {port}")
     }
@@ -75,6 +74,34 @@ impl Server {
     /// A connection to it.
     pub fn connect(&self) -> Result<Client> {
         Client::connect(self.port)
+    }
+}
+
+/// Waits until a server has loaded its data: it answers before.
+pub fn wait_until_loaded(client: &mut Client) -> Result<()> {
+    let mut patience = Patience::of(Duration::from_secs(10));
+    while matches!(client.call(&["DBSIZE"])?, Value::Error(_)) {
+        ensure!(patience.nap(Duration::from_millis(5)), "it loads for ever");
+    }
+    Ok(())
+}
+
+/// A time to wait for something, told by naps and not by the clock: on a busy machine all of us may be stopped for a while.
+pub struct Patience {
+    left: Duration,
+}
+
+impl Patience {
+    /// That long.
+    pub fn of(left: Duration) -> Patience {
+        Patience { left }
+    }
+
+    /// Waits a little; false if that was the last time.
+    pub fn nap(&mut self, nap: Duration) -> bool {
+        std::thread::sleep(nap);
+        self.left = self.left.saturating_sub(nap);
+        !self.left.is_zero()
     }
 }
 
@@ -136,7 +163,11 @@ impl Client {
             self.taken = 0;
             self.stream.set_read_timeout(Some(wait))?;
             let mut buffer = [0; 16_384];
-            let count = self.stream.read(&mut buffer).context("no reply in time")?;
+            let count = match self.stream.read(&mut buffer) {
+                // Stopped and set going again.
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read.context("no reply in time")?,
+            };
             if count == 0 {
                 bail!("the server closed the connection");
             }

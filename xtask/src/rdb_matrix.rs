@@ -422,7 +422,7 @@ fn write_pieces(writer: &mut Writer<File>, entry: &Entry) -> Result<bool> {
 }
 
 /// What a value of ours is.
-fn picture(value: &Value) -> String {
+pub fn picture(value: &Value) -> String {
     match value {
         Value::Text(text) => one(text),
         Value::List(list) => many("list", list.iter().map(|element| one(&element.to_vec()))),

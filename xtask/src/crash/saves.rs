@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use larder_protocol::response::Value;
 
 use super::ledger::Cut;
-use crate::process::Client;
+use crate::process::{Client, Patience};
 
 /// The key of the marks.
 const MARK: &str = "save";
@@ -69,7 +69,7 @@ impl Saves {
 
     /// Waits until the save that runs has ended; whether it succeeded.
     pub fn wait(&mut self, client: &mut Client) -> Result<bool> {
-        let until = Instant::now() + Duration::from_secs(20);
+        let mut patience = Patience::of(Duration::from_secs(5));
         loop {
             let Value::Bulk(info) = client.call(&["INFO", "persistence"])? else {
                 bail!("INFO is no text")
@@ -82,8 +82,7 @@ impl Saves {
                 }
                 return Ok(ok);
             }
-            ensure!(Instant::now() < until, "a save does not end");
-            std::thread::sleep(Duration::from_millis(1));
+            ensure!(patience.nap(Duration::from_millis(1)), "a save does not end");
         }
     }
 

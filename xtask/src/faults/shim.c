@@ -48,7 +48,8 @@ __attribute__((constructor)) static void begin(void) {
 
 /* Whether this operation fails; `shorter` is asked for by a write that may be cut. */
 static int fails(unsigned kind, const char *path, int *shorter) {
-    if (strncmp(path, folder, strlen(folder)) != 0) return 0;
+    size_t len = strlen(folder);
+    if (strncmp(path, folder, len) != 0 || (path[len] && path[len] != '/')) return 0;
     if (control->part[0] && !strstr(path, control->part)) return 0;
     if (!(control->mask & kind)) return 0;
     uint64_t number = __atomic_add_fetch(&control->seen, 1, __ATOMIC_SEQ_CST);

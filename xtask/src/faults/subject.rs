@@ -4,13 +4,13 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use larder_protocol::response::Value;
 
 use super::control::Control;
-use crate::process::{Client, free_port};
+use crate::process::{Client, Patience, free_port};
 
 /// Where a server runs, and with what.
 pub struct Setup<'a> {
@@ -34,6 +34,8 @@ impl Setup<'_> {
     /// Starts a server, and waits until it has loaded its data; `None` if it says why not and ends.
     pub fn start(&self, options: &[&str]) -> Result<Option<Subject>> {
         let port = free_port()?;
+        // What the one before said may be the clue.
+        let _ = std::fs::rename(self.log, self.log.with_extension("before"));
         let log = File::create(self.log)?;
         let mut command = Command::new(self.program);
         command.args(["server", "--port", &port.to_string(), "--workers", "2", "--dir"]);
@@ -42,8 +44,8 @@ impl Setup<'_> {
         self.control.put_under(&mut command, self.shim, self.folder);
         let child = command.spawn().with_context(|| format!("{} does not start", self.program))?;
         let mut subject = Subject { child, port, log: self.log.to_path_buf() };
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
+        let mut patience = Patience::of(Duration::from_secs(10));
+        while patience.nap(Duration::from_millis(3)) {
             if let Some(status) = subject.child.try_wait()? {
                 subject.look_for_panics()?;
                 ensure!(status.code() == Some(1), "a start was refused with {status}");
@@ -53,7 +55,6 @@ impl Setup<'_> {
             if matches!(ready, Ok(Value::Integer(_))) {
                 return Ok(Some(subject));
             }
-            std::thread::sleep(Duration::from_millis(3));
         }
         bail!("neither a start nor a refusal")
     }
@@ -84,13 +85,12 @@ impl Subject {
         self.is_alive()?;
         let asked = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status()?;
         ensure!(asked.success(), "kill does not work");
-        let until = Instant::now() + Duration::from_secs(20);
-        while Instant::now() < until {
+        let mut patience = Patience::of(Duration::from_secs(10));
+        while patience.nap(Duration::from_millis(3)) {
             if let Some(status) = self.child.try_wait()? {
                 self.look_for_panics()?;
                 return status.code().context("it was killed by a signal");
             }
-            std::thread::sleep(Duration::from_millis(3));
         }
         bail!("it does not end on SIGTERM")
     }
