@@ -1,5 +1,5 @@
 //! Promises that only the whole program can keep or break: no secret is shown anywhere, a flush does not make a save
-//! fail, the log tells local time.
+//! fail, an append-only file that only waits for its sync costs nothing, the log tells local time.
 
 #![allow(
     clippy::unwrap_used,
@@ -118,6 +118,40 @@ fn a_flush_begins_a_save_anew() {
     assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
     assert_eq!(client.ask("SET more writes"), ["OK"]);
     assert!(folder.path("dump.rdb").exists());
+}
+
+/// Nanoseconds that the threads of a process with this name have run.
+#[cfg(target_os = "linux")]
+fn thread_time(pid: u32, name: &str) -> u64 {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let times = tasks.map(|task| {
+        let path = task.unwrap().path();
+        if fs::read_to_string(path.join("comm")).unwrap().trim_end() != name {
+            return 0;
+        }
+        let text = fs::read_to_string(path.join("schedstat")).unwrap();
+        text.split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    times.sum()
+}
+
+/// Between the write and its sync, half a second later, the thread of the append-only file sleeps.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_log_that_waits_for_its_sync_costs_nothing() {
+    let folder = Folder::new("sync");
+    let port = free_port();
+    let (port_text, dir) = (port.to_string(), folder.0.display().to_string());
+    let args = ["--port", &port_text, "--dir", &dir, "--appendonly", "yes"];
+    let server = Server::larder(&args, port);
+    let mut client = server.connect();
+    let (before, begun) = (thread_time(server.child.id(), "aof"), Instant::now());
+    for number in 0..5 {
+        assert_eq!(client.ask(&format!("SET key {number}")), ["OK"]);
+        std::thread::sleep(Duration::from_millis(300));
+    }
+    let ran = Duration::from_nanos(thread_time(server.child.id(), "aof") - before);
+    assert!(ran * 20 < begun.elapsed(), "{ran:?} of {:?}", begun.elapsed());
 }
 
 #[test]

@@ -39,8 +39,9 @@ const PACE: Duration = Duration::from_millis(10);
 const SYNC_AFTER: Duration = Duration::from_millis(500);
 /// From this age on replies wait.
 const LATE_AFTER_MS: i64 = 1000;
-/// As many bytes are forced to disk sooner: until then the journal keeps them.
-const SYNC_BYTES: u64 = 32 << 20;
+/// As many bytes are forced to disk sooner: until then the journal keeps them, and what it keeps pushes the data out
+/// of the caches.
+const SYNC_BYTES: u64 = 4 << 20;
 /// Bytes of the journal taken at once.
 const TAKE_BYTES: usize = 4 << 20;
 /// Bytes that the log may lag behind before commands are held back.
@@ -558,7 +559,8 @@ impl Writer {
             log.set.confirm()?;
             log.set.flush()?;
         }
-        log.reader.wait(&self.server.journal, due.min(LOOK));
+        // For more than the files have been handed: what is only not on disk yet is no reason to get up.
+        self.server.journal.wait_beyond(log.position, due.min(LOOK));
         if log.unsynced.is_none() {
             log.clean = (Instant::now(), now().0);
         }
