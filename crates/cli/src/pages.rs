@@ -23,6 +23,9 @@ const SLOW: u32 = 16;
 const REST_MAX: Duration = Duration::from_millis(500);
 const IDLE: Duration = Duration::from_secs(2);
 
+/// While more than this share of the memory in use is faulted in between two looks, memory grows.
+const GROWTH: usize = 128;
+
 /// Starts the thread. `used` tells the bytes allocated: while they hardly change there is nothing to do.
 pub fn start(used: fn() -> usize) {
     let thread = std::thread::Builder::new().name("pages".to_owned());
@@ -33,11 +36,12 @@ pub fn start(used: fn() -> usize) {
 fn work(used: fn() -> usize) {
     let (mut done, mut seen, mut rest) = (HashSet::new(), 0usize, REST);
     loop {
-        let before = used();
+        let before = faulted();
         std::thread::sleep(IDLE / 4);
-        let now = used();
-        // While memory grows fast its pages are being faulted in, and both would wait for one lock.
-        if now.abs_diff(before) > before / 256 || now.abs_diff(seen) < HUGE {
+        let (now, after) = (used(), faulted());
+        // While memory grows fast its pages are being faulted in, and both would wait for one lock. What is only taken
+        // and given back, as the journal's blocks are, does not count.
+        if after.saturating_sub(before) > now / GROWTH || now.abs_diff(seen) < HUGE {
             std::thread::sleep(IDLE / 2);
             continue;
         }
@@ -50,7 +54,7 @@ fn work(used: fn() -> usize) {
             if done.contains(&start) || !is_full(start) {
                 continue;
             }
-            if used().abs_diff(now) > now / 64 {
+            if faulted().saturating_sub(after) > now / GROWTH * 2 {
                 // Growing again: the rest waits.
                 seen = 0;
                 break;
@@ -70,6 +74,15 @@ fn work(used: fn() -> usize) {
             }
         }
     }
+}
+
+/// Bytes of pages that were faulted in since the start.
+fn faulted() -> usize {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The program's name may hold blanks; what follows its bracket may not.
+    let fields = stat.rsplit(')').next().unwrap_or("");
+    let faults = fields.split_whitespace().nth(7).and_then(|count| count.parse::<usize>().ok());
+    faults.unwrap_or(0).saturating_mul(PAGE)
 }
 
 /// Aligned pieces of the process's own anonymous memory.
