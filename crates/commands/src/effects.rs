@@ -69,6 +69,13 @@ impl Effects {
         self.count
     }
 
+    /// Whether nothing was named: what was sent, if it changed something, says it all.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        !self.replaced && self.count == 0 && self.spoken.is_empty()
+    }
+
     fn push(&mut self, request: &[impl AsRef<[u8]>]) {
         encode_command(&mut self.bytes, request);
         self.count += 1;

@@ -11,11 +11,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use larder_cluster::replication::Offset;
+use larder_protocol::encode::encode_command;
 use larder_store::DbIndex;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of a block; a longer effect makes a longer block of its own.
 const BLOCK: usize = 64 * 1024;
+/// From this length on a block takes the memory that it was written into.
+const OPEN_MAX: usize = 4 * BLOCK;
 
 /// A part of the journal, shared or copied.
 #[derive(Clone, Debug)]
@@ -283,13 +286,17 @@ impl Journal {
     /// their command depends on. Call it while the slots of the effects are locked.
     pub fn append(&self, db: DbIndex, effects: &[u8]) -> Offset {
         let mut tail = self.tail.lock();
-        if tail.db != Some(db) {
-            tail.db = Some(db);
-            let number = db.0.to_string();
-            let select = format!("*2\r\n$6\r\nSELECT\r\n${}\r\n{number}\r\n", number.len());
-            tail.push(select.as_bytes());
-        }
+        tail.select(db);
         tail.push(effects);
+        self.finish(tail)
+    }
+
+    /// The same with one request, which is written where it is to lie.
+    #[inline]
+    pub fn append_request(&self, db: DbIndex, request: &[&[u8]]) -> Offset {
+        let mut tail = self.tail.lock();
+        tail.select(db);
+        encode_command(&mut tail.open, request);
         self.finish(tail)
     }
 
@@ -348,7 +355,8 @@ impl Journal {
         tail.held + tail.open.capacity()
     }
 
-    fn finish(&self, mut tail: parking_lot::MutexGuard<'_, Tail>) -> Offset {
+    #[inline]
+    fn finish(&self, mut tail: MutexGuard<'_, Tail>) -> Offset {
         let end = tail.end();
         if tail.open.len() >= BLOCK {
             tail.seal();
@@ -401,19 +409,35 @@ impl Tail {
     }
 
     fn push(&mut self, bytes: &[u8]) {
-        if self.open.capacity() == 0 {
-            self.open.reserve_exact(BLOCK + BLOCK / 8);
-        }
         self.open.extend_from_slice(bytes);
     }
 
+    /// What follows is in this database.
+    #[inline]
+    fn select(&mut self, db: DbIndex) {
+        if self.db != Some(db) {
+            self.db = Some(db);
+            let number = db.0.to_string();
+            encode_command(&mut self.open, &[b"SELECT", number.as_bytes()]);
+        }
+    }
+
+    /// Copies what is open into a block of its own. Effects are written into the same memory over and over, which
+    /// stays in the nearest caches: fresh memory made each of them wait for it when its lock was let go, which costs
+    /// several times this copy.
+    #[cold]
     fn seal(&mut self) {
         if self.open.is_empty() {
             return;
         }
         let start = self.open_start;
         self.open_start = self.end();
-        let bytes = std::mem::take(&mut self.open);
+        // A huge effect is not copied.
+        let bytes = match self.open.len() {
+            ..OPEN_MAX => self.open.as_slice().to_vec(),
+            OPEN_MAX.. => std::mem::take(&mut self.open),
+        };
+        self.open.clear();
         self.held += bytes.len();
         self.sealed.push_back(Block { start, bytes: Arc::new(bytes) });
     }

@@ -83,8 +83,7 @@ impl<'b> Unit<'b> {
         sent: Args<'_>,
         ok: bool,
     ) {
-        let writes = command.flags.has(Flags::WRITE) || command.flags.has(Flags::MAY_REPLICATE);
-        let changes = if writes && ok { changes } else { 0 };
+        let changes = if repeats(command) && ok { changes } else { 0 };
         let count = effects.close(changes, sent.all());
         self.count += count;
         if self.bytes.is_empty() {
@@ -226,6 +225,23 @@ pub fn record_message(journal: &Journal, sent: Args<'_>) {
     }
 }
 
+/// Whether a copy repeats a command that has changed something.
+#[inline]
+fn repeats(command: &Command) -> bool {
+    command.flags.has(Flags::WRITE) || command.flags.has(Flags::MAY_REPLICATE)
+}
+
+/// Notes that a command changed its keys.
+#[inline]
+fn note_keys(books: Books<'_>, end: Offset, command: &Command, sent: Args<'_>) {
+    if books.changed.is_on() {
+        let mut tags: SmallVec<[Tag; 2]> = SmallVec::new();
+        // A key that was only read among them costs its bytes in a copy, no more.
+        command.key_positions(sent, |at| tags.push(Tag::of(sent.at(at))));
+        books.changed.note(end, tags);
+    }
+}
+
 /// How many changes a view has made that are not expirations.
 #[must_use]
 pub fn changes(view: &View<'_>) -> u64 {
@@ -241,9 +257,17 @@ pub fn record(
     before: u64,
     ok: bool,
 ) {
+    let changes = changes(&context.keys).saturating_sub(before);
+    if context.keys.gone.is_empty() && context.effects.is_plain() {
+        // Most writes: written once, where it is to lie.
+        if ok && changes > 0 && repeats(command) {
+            let end = books.journal.append_request(context.keys.db(), sent.all());
+            note_keys(books, end, command, sent);
+        }
+        return;
+    }
     let mut unit = Unit::of(books);
     unit.add_gone(&mut context.keys);
-    let changes = changes(&context.keys).saturating_sub(before);
     unit.add(command, &mut context.effects, changes, sent, ok);
     unit.record(context.keys.db());
 }
