@@ -72,6 +72,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
             });
         threads.push(thread.map_err(|error| format!("No thread for a worker: {error}"))?);
     }
+    notice(&format!("PID: {} - Server initialized", std::process::id()));
     load(&server)?;
     server.loading.store(false, Ordering::Release);
     replication::begin(&server)
@@ -189,7 +190,6 @@ fn announce(server: &Server) {
         warning("WARNING: maxmemory is 0: memory is not limited");
     }
     // Tools wait for these two lines.
-    notice(&format!("PID: {} - Server initialized", std::process::id()));
     notice("Ready to accept connections");
 }
 

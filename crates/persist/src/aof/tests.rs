@@ -164,7 +164,7 @@ fn check_follows_a_manifest_and_says_what_to_cut() {
     assert_eq!(error.cut(), Some((Some("two"), 0)));
     let error = run(torn, &good).unwrap_err();
     assert_eq!(error.cut(), None);
-    assert!(error.to_string().starts_with("one: unexpected end"), "{error}");
+    assert!(error.to_string().starts_with("one: Unexpected end"), "{error}");
     let preamble = [base.as_slice(), &good, torn].concat();
     let error = check(std::io::Cursor::new(&preamble[..]), &mut |_| {
         Err(std::io::ErrorKind::NotFound.into())

@@ -154,6 +154,10 @@ config! {
     dbfilename: String = "dbfilename",
     /// Long texts are compressed in it.
     rdbcompression: bool = "rdbcompression",
+    /// Microseconds that saving a key takes longer, for tests.
+    rdb_key_save_delay: i64 = "rdb-key-save-delay",
+    /// The same of loading one.
+    key_load_delay: i64 = "key-load-delay",
     /// It ends with a checksum.
     rdbchecksum: bool = "rdbchecksum",
     /// Refuses writes after a failed save.

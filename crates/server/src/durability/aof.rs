@@ -129,12 +129,17 @@ impl Aof {
 
     /// CONFIG SET appendonly: the thread begins or ends a log.
     pub fn turn(&self, server: &Server, on: bool) {
+        if !on && self.is_rewriting(server) {
+            notice("Killing running AOF child: its rewrite is given up");
+        }
         self.wish.lock().on = on;
         {
             let mut status = self.status.lock();
             if status.on != on {
                 // A new log needs what happens from now on.
                 (status.on, status.begins) = (on, on);
+                // A rewrite of the log that ends is not wanted any more.
+                status.scheduled &= on;
             }
         }
         self.ring(server);
@@ -146,7 +151,7 @@ impl Aof {
     pub fn is_rewriting(&self, server: &Server) -> bool {
         let status = self.status.lock();
         status.rewriting.is_some()
-            || status.begins
+            || (status.begins && status.last_rewrite_ok)
             || (status.scheduled && !server.saves.is_running())
     }
 
@@ -450,14 +455,11 @@ impl Writer {
                 self.reloads.append(&mut wish.reloads);
                 (wish.on, std::mem::take(&mut wish.rewrite), wish.ended)
             };
-            if rewrite {
-                server.aof.note(|status| status.scheduled = true);
-            }
             if ended {
                 self.complete();
             }
             if ended || !on {
-                self.close(on);
+                self.close(on, ended);
             }
             if ended {
                 return;
@@ -658,8 +660,10 @@ impl Writer {
     }
 
     /// Ends the log: everything is on disk afterwards, if the disk works. `wanted`: it is to go on after a restart.
-    fn close(&mut self, wanted: bool) {
-        self.cancel();
+    fn close(&mut self, wanted: bool, ended: bool) {
+        if ended || self.rewrite.as_ref().is_some_and(|rewrite| rewrite.is_of_log()) {
+            self.cancel();
+        }
         if wanted && self.log.as_ref().is_none_or(|log| log.begins) {
             warning("The append-only file was never begun: it ends where the one before it did");
         }

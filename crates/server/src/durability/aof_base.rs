@@ -9,6 +9,7 @@ use larder_store::snapshot::{Head, Item, Snapshot};
 use larder_store::value::Kind;
 use larder_store::{DbIndex, Payload, RecordRef, Text, Value};
 
+use super::pace::Pace;
 use super::save::SaveError;
 use crate::shared::Server;
 
@@ -30,8 +31,10 @@ pub fn write(
     mut progress: impl FnMut(usize, usize) -> io::Result<()>,
 ) -> Result<(), SaveError> {
     let mut base = Base::default();
+    let mut pace = Pace::of(server.config().rdb_key_save_delay);
+    let step = if pace.is_slow() { 1 } else { STEP };
     loop {
-        let more = snapshot.step(&server.keyspace, STEP, &mut |item| base.put(&item));
+        let more = snapshot.step(&server.keyspace, step, &mut |item| base.put(&item));
         if snapshot.is_broken(&server.keyspace) {
             return Err(SaveError::Flushed);
         }
@@ -44,6 +47,10 @@ pub fn write(
         if !more {
             return Ok(sink.flush()?);
         }
+        pace.wait(|| match snapshot.is_broken(&server.keyspace) {
+            true => Err(SaveError::Flushed),
+            false => Ok(progress(seen, all)?),
+        })?;
     }
 }
 

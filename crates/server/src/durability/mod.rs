@@ -10,6 +10,7 @@ pub mod cut;
 pub mod files;
 pub mod gate;
 pub mod journal;
+mod pace;
 pub mod rdb_file;
 pub mod record;
 mod rewrite;

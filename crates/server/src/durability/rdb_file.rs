@@ -4,6 +4,7 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,7 @@ use larder_store::{DbIndex, Dues};
 use parking_lot::Mutex;
 
 use super::changed::Tag;
+use super::pace::Pace;
 use super::save::SaveError;
 use crate::log::{notice, warning};
 use crate::shared::{Server, now};
@@ -103,28 +105,13 @@ fn write_keys(
 ) -> Result<(), SaveError> {
     let staging = Staging::default();
     let mut writer = Writer::new(staging.clone(), options)?;
-    let used = (server.memory.used)().to_string();
-    let seconds = (now().0 / 1000).to_string();
-    let usual = [
-        ("redis-ver", crate::control::server::REDIS_VERSION),
-        ("redis-bits", "64"),
-        ("ctime", &*seconds),
-        ("used-mem", &*used),
-    ];
-    for (name, text) in usual.iter().chain(notes) {
-        writer.aux(name.as_bytes(), text.as_bytes())?;
-    }
-    let mut tags: Vec<u64> = only.into_iter().flatten().map(|tag| tag.0).collect();
-    // By slot, as they will be looked for.
-    tags.sort_unstable();
-    for part in tags.chunks(TAGS_TOGETHER) {
-        let bytes: Vec<u8> = part.iter().flat_map(|tag| tag.to_le_bytes()).collect();
-        writer.aux(CHANGED, &bytes)?;
-    }
+    write_notes(server, &mut writer, only, notes)?;
     let (mut selected, mut failed) = (None, None);
     let mut wanted = true;
+    let mut pace = Pace::of(server.config().rdb_key_save_delay);
+    let (step, staged) = if pace.is_slow() { (1, 0) } else { (STEP, STAGED) };
     loop {
-        let more = snapshot.step(&server.keyspace, STEP, &mut |item| {
+        let more = snapshot.step(&server.keyspace, step, &mut |item| {
             if let Some(only) = only {
                 match &item {
                     snapshot::Item::Record(_, record) => {
@@ -147,7 +134,7 @@ fn write_keys(
         if snapshot.is_broken(&server.keyspace) {
             return Err(SaveError::Flushed);
         }
-        staging.pour(sink, STAGED)?;
+        staging.pour(sink, staged)?;
         if snapshot.disturbs() {
             std::thread::sleep(BREATH);
         }
@@ -156,10 +143,42 @@ fn write_keys(
         if !more {
             break;
         }
+        pace.wait(|| match snapshot.is_broken(&server.keyspace) {
+            true => Err(SaveError::Flushed),
+            false => Ok(progress(seen, all)?),
+        })?;
     }
     writer.finish()?;
     staging.pour(sink, 0)?;
     sink.flush()?;
+    Ok(())
+}
+
+/// What stands before the data: notes, and the keys that are named.
+fn write_notes(
+    server: &Server,
+    writer: &mut Writer<Staging>,
+    only: Option<&HashSet<Tag>>,
+    notes: &[(&str, &str)],
+) -> Result<(), SaveError> {
+    let used = (server.memory.used)().to_string();
+    let seconds = (now().0 / 1000).to_string();
+    let usual = [
+        ("redis-ver", crate::control::server::REDIS_VERSION),
+        ("redis-bits", "64"),
+        ("ctime", &*seconds),
+        ("used-mem", &*used),
+    ];
+    for (name, text) in usual.iter().chain(notes) {
+        writer.aux(name.as_bytes(), text.as_bytes())?;
+    }
+    let mut tags: Vec<u64> = only.into_iter().flatten().map(|tag| tag.0).collect();
+    // By slot, as they will be looked for.
+    tags.sort_unstable();
+    for part in tags.chunks(TAGS_TOGETHER) {
+        let bytes: Vec<u8> = part.iter().flat_map(|tag| tag.to_le_bytes()).collect();
+        writer.aux(CHANGED, &bytes)?;
+    }
     Ok(())
 }
 
@@ -292,6 +311,7 @@ fn read(
     let mut reader = Reader::new(source, &server.settings.thresholds).map_err(refuse)?;
     let (moment, mut loaded, mut told) = (now(), Loaded::default(), Instant::now());
     let mut batch: Vec<Entry> = Vec::with_capacity(BATCH);
+    let mut pace = Pace::of(server.config().key_load_delay);
     while let Some(item) = reader.next_item().map_err(refuse)? {
         let entry = match item {
             Item::Entry(entry) => entry,
@@ -324,6 +344,10 @@ fn read(
         }
         batch.push(entry);
         loaded.keys += 1;
+        pace.wait(|| match server.stopping.load(Ordering::Relaxed) {
+            true => Err("the server ends".to_owned()),
+            false => Ok(()),
+        })?;
         if batch.len() == BATCH {
             hand_on(&mut batch);
             batch.clear();

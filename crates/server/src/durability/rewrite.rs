@@ -143,7 +143,7 @@ fn base(
         let disk = FolderDisk::new(Path::new(&config.appenddirname))?;
         let mut file = Counted { inner: disk.create(name)?, bytes: 0 };
         let progress = |_, _| match cancelled.load(Ordering::Relaxed) {
-            true => Err(io::Error::other("given up")),
+            true => Err(super::pace::given_up()),
             false => Ok(()),
         };
         if rdb {
@@ -185,6 +185,11 @@ impl<W: io::Write> io::Write for Counted<W> {
 }
 
 impl Rewrite {
+    /// Whether it is for the log that is written, not one by itself.
+    pub(super) fn is_of_log(&self) -> bool {
+        self.alone.is_none()
+    }
+
     /// Whether the base is there, or failed.
     pub(super) fn is_done(&self) -> bool {
         self.state.result.lock().is_some()

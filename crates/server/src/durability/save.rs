@@ -26,6 +26,8 @@ use crate::shared::{Server, now};
 pub struct Saves {
     /// A save runs.
     running: AtomicBool,
+    /// The one in the background is to be given up.
+    cancelled: AtomicBool,
     /// The last one failed.
     failed: AtomicBool,
     /// Hashes have fields with deadlines, which the usual version cannot hold.
@@ -75,6 +77,7 @@ impl Saves {
         };
         Saves {
             running: AtomicBool::new(false),
+            cancelled: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             field_deadlines: AtomicBool::new(false),
             progress: [AtomicUsize::new(0), AtomicUsize::new(0)],
@@ -296,9 +299,12 @@ pub fn tick(server: &Server) {
 /// # Errors
 /// Why it failed.
 pub fn save_at_end(server: &Server) -> Result<(), SaveError> {
+    // It has the data of an earlier moment.
+    server.saves.cancelled.store(true, Ordering::Release);
     while server.saves.is_running() {
         std::thread::sleep(Duration::from_millis(10));
     }
+    server.saves.cancelled.store(false, Ordering::Release);
     notice("Saving the final RDB snapshot before exiting.");
     server
         .exclusively(|states| save_now(server, states.iter().map(|state| state.stats.dirty).sum()))
@@ -383,7 +389,10 @@ fn write(
             told = Instant::now();
             notice(&format!("Saving: {seen} of {all} keys"));
         }
-        Ok(())
+        match server.saves.cancelled.load(Ordering::Relaxed) {
+            true => Err(super::pace::given_up()),
+            false => Ok(()),
+        }
     })?;
     file.sync_all()?;
     Ok(())

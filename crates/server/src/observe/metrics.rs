@@ -178,8 +178,8 @@ pub const PERSISTENCE: &[Metric] = &[
         "Modifications since the last save, or the start.",
         |s| Count(s.stats.dirty.saturating_sub(s.server.saves.last().dirty)),
     ),
-    Metric::gauge("rdb_bgsave_in_progress", "Whether a save runs.", |s| {
-        of(usize::from(s.server.saves.is_running()))
+    Metric::gauge("rdb_bgsave_in_progress", "Whether a save or a copy to a replica runs.", |s| {
+        of(usize::from(s.server.saves.is_running() || s.server.replication.replicas.some_copy()))
     }),
     Metric::gauge(
         "rdb_last_save_time",

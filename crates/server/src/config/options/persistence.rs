@@ -43,18 +43,16 @@ pub(super) static ROWS: &[Row] = &[
         "rdb-key-save-delay",
         Kind::Integer(-2_147_483_648, INT),
         "0",
-        "Delay while saving, for tests.",
+        "Microseconds that saving a key takes longer, for tests; negative: keys a microsecond.",
     )
-    .hidden()
-    .harmless("nothing delays a save"),
+    .hidden(),
     Row::new(
         "key-load-delay",
         Kind::Integer(-2_147_483_648, INT),
         "0",
-        "Delay while loading, for tests.",
+        "Microseconds that loading a key takes longer, for tests; negative: keys a microsecond.",
     )
-    .hidden()
-    .harmless("nothing delays a load"),
+    .hidden(),
     Row::new(
         "stop-writes-on-bgsave-error",
         Kind::Bool,
