@@ -145,6 +145,10 @@ fn a_log_that_waits_for_its_sync_costs_nothing() {
     let args = ["--port", &port_text, "--dir", &dir, "--appendonly", "yes"];
     let server = Server::larder(&args, port);
     let mut client = server.connect();
+    while client.ask("SET key begins") != ["OK"] {
+        // It answers while it loads what is there, be it nothing.
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let (before, begun) = (thread_time(server.child.id(), "aof"), Instant::now());
     for number in 0..5 {
         assert_eq!(client.ask(&format!("SET key {number}")), ["OK"]);
