@@ -4,6 +4,7 @@
 mod alloc;
 mod check;
 mod pages;
+mod pieces;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -44,14 +45,15 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    pieces::install();
     let memory = MemoryProbe {
         used: alloc::used_memory,
         allocator: "jemalloc-5.3.1",
         figures: alloc::figures,
         report: alloc::report,
         purge: alloc::purge,
+        make_huge: || pages::start(alloc::used_memory),
     };
-    pages::start(alloc::used_memory);
     match larder_server::startup::serve(&raw, memory) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {

@@ -1,8 +1,10 @@
-//! Huge pages for the data, made behind its back. With small pages nearly every key costs a walk through the
+//! Huge pages for the data, made before it needs them. With small pages nearly every key costs a walk through the
 //! page tables, a seventh of a pipelined GET; but a huge page that is made at the moment of a fault holds the
-//! command up, for milliseconds where the system must first make room. So memory comes in small pages, and
-//! a thread gathers them into huge ones afterwards, a few at a time (MADV_COLLAPSE of Linux 6.1; elsewhere
-//! the pages stay small). Redis must do without: its forked child copies pages, we never fork.
+//! command up, for milliseconds where the system must first make room, and one that is gathered from small
+//! pages in use holds up whoever touches them meanwhile. So while memory grows a thread keeps a few pieces
+//! ready for the allocator, and gives them back when it grows no more. What came in small pages all the same is gathered
+//! (MADV_COLLAPSE of Linux 6.1) while the process does nothing.
+//! Redis must do without huge pages: its forked child copies pages, we never fork.
 //!
 //! It knows addresses alone: neither the allocator nor what lies there.
 #![allow(unsafe_code)]
@@ -10,79 +12,160 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// A huge page.
-const HUGE: usize = 2 << 20;
+use crate::pieces::{self, HUGE};
+
 const PAGE: usize = 4096;
 const PAGES: usize = HUGE / PAGE;
-/// The rest before each huge page. The system copies one within a fraction of a millisecond, and whoever touches it
-/// meanwhile waits: a thread that has just slept is not put aside in the middle of that for others' turns.
-const REST: Duration = Duration::from_millis(4);
-/// Where it was put aside all the same, the cores are busy: it rests for so many times what that took, ...
-const SLOW: u32 = 16;
-/// ... but not longer.
-const REST_MAX: Duration = Duration::from_millis(500);
-const IDLE: Duration = Duration::from_secs(2);
+/// Pieces ready while memory grows.
+const AHEAD: usize = 3;
+/// Less memory than this is at home in the processor's own table of pages, more or less; and the arenas of threads that do
+/// nothing take a piece each, which would be a whole huge page.
+const WORTH: usize = 8 * HUGE;
+/// Memory grows no more if none was taken for so long.
+const GROWING: Duration = Duration::from_millis(250);
+/// Where a huge page took more of the processor the system had to make room first, ...
+const SLOW: Duration = Duration::from_millis(20);
+/// ... and is left alone for so many times that.
+const REST: u32 = 16;
+/// What the process does is looked at so often.
+const LOOK: Duration = Duration::from_millis(500);
+/// It does nothing if it took less than this share of a core: a hundredth.
+const IDLE: u32 = 100;
+/// Gathering takes this share of a core at most: a four-hundredth.
+const SHARE: u32 = 400;
 
-/// While more than this share of the memory in use is faulted in between two looks, memory grows.
-const GROWTH: usize = 128;
-
-/// Starts the thread. `used` tells the bytes allocated: while they hardly change there is nothing to do.
+/// Starts the thread. `used` tells the bytes allocated: while they hardly change there is nothing to gather.
 pub fn start(used: fn() -> usize) {
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
+    if setting.is_ok_and(|setting| setting.contains("[never]")) {
+        return;
+    }
     let thread = std::thread::Builder::new().name("pages".to_owned());
     // Without it the pages stay small: slower, not wrong.
     drop(thread.spawn(move || work(used)));
 }
 
 fn work(used: fn() -> usize) {
-    let (mut done, mut seen, mut rest) = (HashSet::new(), 0usize, REST);
+    let none = libc::sched_param { sched_priority: 0 };
+    // When it is woken it waits for its turn instead of interrupting whoever woke it: a worker, amid a command.
+    // SAFETY: the call reads one such structure, and changes the calling thread's turns alone.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) };
+    pieces::keep();
+    let mut huge = HashSet::new();
+    let mut gathering = Gathering::new(used);
+    let (mut taken, mut when) = (pieces::taken(), None);
     loop {
-        let before = faulted();
-        std::thread::sleep(IDLE / 4);
-        let (now, after) = (used(), faulted());
-        // While memory grows fast its pages are being faulted in, and both would wait for one lock. What is only taken
-        // and given back, as the journal's blocks are, does not count.
-        if after.saturating_sub(before) > now / GROWTH || now.abs_diff(seen) < HUGE {
-            std::thread::sleep(IDLE / 2);
-            continue;
+        let now = pieces::taken();
+        if now != taken {
+            taken = now;
+            when = (used() >= WORTH).then(Instant::now);
         }
-        if now < seen / 2 {
-            // Much was freed, and its huge pages with it.
-            done.clear();
-        }
-        seen = now;
-        for start in candidates() {
-            if done.contains(&start) || !is_full(start) {
-                continue;
-            }
-            if faulted().saturating_sub(after) > now / GROWTH * 2 {
-                // Growing again: the rest waits.
-                seen = 0;
-                break;
-            }
-            std::thread::sleep(rest);
-            let begun = Instant::now();
-            let gathered = gather(start);
-            rest = (begun.elapsed() * SLOW).clamp(REST, REST_MAX);
-            match gathered {
-                Ok(()) => {
-                    done.insert(start);
+        match when {
+            Some(since) if since.elapsed() < GROWING => {
+                if !stay_ahead(&mut huge) {
+                    return;
                 }
-                // Not known to this system, or not for such memory: never.
-                Err(libc::EINVAL | libc::ENOSYS | libc::EPERM) if done.is_empty() => return,
-                // No room, or in use: another time.
-                Err(_) => {}
+                std::thread::park_timeout(GROWING / 2);
+            }
+            _ => {
+                while let Some(piece) = pieces::drop_one() {
+                    huge.remove(&piece);
+                }
+                std::thread::park_timeout(LOOK);
+                if pieces::taken() == taken {
+                    gathering.look(&mut huge);
+                }
             }
         }
     }
 }
 
-/// Bytes of pages that were faulted in since the start.
-fn faulted() -> usize {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    // The program's name may hold blanks; what follows its bracket may not.
-    let fields = stat.rsplit(')').next().unwrap_or("");
-    let faults = fields.split_whitespace().nth(7).and_then(|count| count.parse::<usize>().ok());
-    faults.unwrap_or(0).saturating_mul(PAGE)
+/// Makes pieces ready. Whether it is worth while to go on with that in this system.
+fn stay_ahead(huge: &mut HashSet<usize>) -> bool {
+    loop {
+        let begun = spent(libc::CLOCK_THREAD_CPUTIME_ID);
+        match pieces::add(AHEAD) {
+            None => return true,
+            Some(Ok(piece)) => {
+                huge.insert(piece);
+            }
+            // Not known to this system: never.
+            Some(Err(libc::EINVAL | libc::ENOSYS)) => return false,
+            // No room: another time.
+            Some(Err(_)) => return true,
+        }
+        let took = spent(libc::CLOCK_THREAD_CPUTIME_ID).saturating_sub(begun);
+        if took > SLOW {
+            std::thread::sleep(took * REST);
+        }
+    }
+}
+
+/// Makes huge pages of small ones where and while nobody minds.
+struct Gathering {
+    used: fn() -> usize,
+    /// What was in use when all had been gathered.
+    seen: usize,
+    /// What the process had spent at the last look, and when that was.
+    spent: Duration,
+    looked: Instant,
+    /// Not before.
+    next: Instant,
+    left: Vec<usize>,
+}
+
+impl Gathering {
+    fn new(used: fn() -> usize) -> Gathering {
+        let now = Instant::now();
+        Gathering { used, seen: 0, spent: spent_by_all(), looked: now, next: now, left: Vec::new() }
+    }
+
+    fn look(&mut self, huge: &mut HashSet<usize>) {
+        let (spent, looked) = (spent_by_all(), Instant::now());
+        let (took, passed) = (spent.saturating_sub(self.spent), looked - self.looked);
+        (self.spent, self.looked) = (spent, looked);
+        if passed < LOOK / 2 || took > passed / IDLE || looked < self.next {
+            return;
+        }
+        if self.left.is_empty() {
+            let now = (self.used)();
+            if now.abs_diff(self.seen) < HUGE {
+                return;
+            }
+            if now < self.seen / 2 {
+                // Much was freed, and its huge pages with it.
+                huge.clear();
+            }
+            self.seen = now;
+            self.left = candidates();
+        }
+        while let Some(start) = self.left.pop() {
+            if !huge.contains(&start) && is_full(start) {
+                if gather(start).is_ok() {
+                    huge.insert(start);
+                }
+                break;
+            }
+        }
+        let after = Instant::now();
+        self.next = after + (after - looked) * SHARE;
+        // What this took is not what the process does.
+        (self.spent, self.looked) = (spent_by_all(), after);
+    }
+}
+
+/// Time on the processor of all threads.
+fn spent_by_all() -> Duration {
+    spent(libc::CLOCK_PROCESS_CPUTIME_ID)
+}
+
+/// Time on the processor by one of the system's clocks for that.
+fn spent(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the call writes one such structure.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 /// Aligned pieces of the process's own anonymous memory.
@@ -120,15 +203,14 @@ fn is_full(start: usize) -> bool {
 
 /// Lets the system put a piece into a huge page; the contents stay as they are.
 fn gather(start: usize) -> Result<(), i32> {
-    // SAFETY: MADV_COLLAPSE changes how a range is mapped and never what it holds; a range that is not mapped
-    // any more is answered with an error.
-    let answer = unsafe {
-        libc::madvise(std::ptr::with_exposed_provenance_mut(start), HUGE, libc::MADV_COLLAPSE)
-    };
-    if answer == 0 {
-        return Ok(());
+    if !pieces::owns(start) {
+        // Advice for a part would cut the mapping in two, which could not be enlarged as one then.
+        return pieces::advise(start, libc::MADV_COLLAPSE);
     }
-    Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    pieces::advise(start, libc::MADV_HUGEPAGE)?;
+    let gathered = pieces::advise(start, libc::MADV_COLLAPSE);
+    pieces::advise(start, libc::MADV_NOHUGEPAGE)?;
+    gathered
 }
 
 #[cfg(test)]

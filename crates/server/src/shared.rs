@@ -58,6 +58,8 @@ pub struct MemoryProbe {
     pub report: fn() -> String,
     /// Gives free memory back to the system.
     pub purge: fn(),
+    /// Begins to put memory into huge pages, behind everybody's back.
+    pub make_huge: fn(),
 }
 
 /// The allocator's own view, in bytes.

@@ -45,6 +45,9 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         workers.push(WorkerHandle::new(mailbox));
         reactors.push(reactor);
     }
+    if config.huge_pages {
+        (memory.make_huge)();
+    }
     let seed = [random()?, random()?];
     let server = Arc::new(Server::new(config, raw.path.clone(), doors, workers, memory, seed));
     if let Err(error) = server.oom_score.apply(&server.config()) {

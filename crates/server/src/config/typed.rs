@@ -134,6 +134,8 @@ config! {
     availability_zone: String = "availability-zone",
     /// Threads; 0 = one for each core.
     workers: usize = "workers",
+    /// Whether the data lies in huge pages.
+    huge_pages: bool = "huge-pages",
     /// Rounds each second, as typed; use [`Config::rounds_per_second`].
     hz: u32 = "hz",
     /// Least important lines that are logged.

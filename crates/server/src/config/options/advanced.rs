@@ -18,6 +18,13 @@ pub(super) static ROWS: &[Row] = &[
         "Threads that serve clients; 0 = one for each core. Larder's own.",
     )
     .immutable(),
+    Row::new(
+        "huge-pages",
+        Kind::Bool,
+        "yes",
+        "Puts the data into huge pages, where the system has them. Larder's own.",
+    )
+    .immutable(),
     Row::new("io-threads", Kind::Integer(1, 128), "1", "Threads for reading and writing.")
         .immutable()
         .harmless("'workers' says how many threads run"),
