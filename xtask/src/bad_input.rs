@@ -7,6 +7,7 @@ mod broken;
 mod known;
 mod limits;
 mod long;
+mod waiting;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -42,8 +43,15 @@ struct Scene {
 /// Runs all attacks, or those that are named.
 pub fn run(args: &[String]) -> Result<()> {
     let subject = foreign::subject(args)?;
-    let all = [broken::ATTACKS, limits::ATTACKS, known::ATTACKS, arguments::ATTACKS, long::ATTACKS]
-        .concat();
+    let all = [
+        broken::ATTACKS,
+        limits::ATTACKS,
+        known::ATTACKS,
+        arguments::ATTACKS,
+        long::ATTACKS,
+        waiting::ATTACKS,
+    ]
+    .concat();
     let some = all.iter().any(|attack| args.iter().any(|arg| arg == attack.name));
     let mut failed = 0;
     for attack in all.iter().filter(|attack| !some || args.iter().any(|arg| arg == attack.name)) {

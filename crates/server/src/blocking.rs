@@ -38,8 +38,11 @@ pub struct Waiter {
     pub begun: Ticks,
     /// When it gives up; `None` = never.
     pub deadline: Option<Millis>,
-    /// Served, timed out or gone: set by whoever ends the wait, once.
+    /// Served, timed out or gone: set by whoever ends the wait, once; and while somebody tries to serve it.
     pub ended: AtomicBool,
+    /// Held by whoever tries to serve it, before any slot is locked. Another key of it may become ready meanwhile: who
+    /// made that ready must neither take it for served nor pass it over, since it may wait on.
+    pub serving: Mutex<()>,
     /// Keys waited for.
     pub keys: Vec<Vec<u8>>,
 }
@@ -162,6 +165,7 @@ impl Server {
         rng: &mut Rng,
         ready: &mut Vec<Ready>,
     ) -> bool {
+        let _one = waiter.serving.lock();
         if !waiter.end() {
             return true;
         }

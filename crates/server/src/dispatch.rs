@@ -463,8 +463,9 @@ fn waiter(
     keys.sort();
     keys.dedup();
     let ended = AtomicBool::new(false);
+    let serving = parking_lot::Mutex::default();
     let (args, begun) = (owned(args), Ticks::now());
-    Arc::new(Waiter { address, entry, args, db, version, deadline, begun, ended, keys })
+    Arc::new(Waiter { address, entry, args, db, version, deadline, begun, ended, serving, keys })
 }
 
 /// Adds a view's counts to a worker's.

@@ -75,7 +75,8 @@ pub struct AllocatorFigures {
     pub muzzy: usize,
 }
 
-/// A letter to a worker.
+/// A letter to a worker. However busy it is, few can wait for it: one of a connection that is accepted, served, closed
+/// or evicted, since each is marked when the letter is written; messages by their bytes; and one about doors.
 pub enum Letter {
     /// A fresh connection to serve.
     Accepted(Stream, Admitted),
@@ -103,6 +104,8 @@ pub struct WorkerHandle {
     messages: AtomicUsize,
     /// Connections for which a message found no room.
     overrun: Mutex<HashSet<u64>>,
+    /// A letter about doors is on its way.
+    doors: AtomicBool,
 }
 
 impl WorkerHandle {
@@ -113,6 +116,7 @@ impl WorkerHandle {
             mailbox,
             messages: AtomicUsize::new(0),
             overrun: Mutex::default(),
+            doors: AtomicBool::new(false),
         }
     }
 
@@ -130,7 +134,15 @@ impl WorkerHandle {
                 return;
             }
         }
+        if matches!(letter, Letter::Doors) && self.doors.swap(true, Ordering::AcqRel) {
+            return;
+        }
         self.mailbox.push(letter);
+    }
+
+    /// The worker is about to look at the doors: whatever changes from now on is written of again.
+    pub fn look_at_doors(&self) {
+        self.doors.store(false, Ordering::Release);
     }
 
     /// A message left the mailbox.
@@ -591,5 +603,16 @@ mod tests {
         assert!(!handle.has_much_to_tell());
         handle.post(Letter::Deliver(7, message));
         assert_eq!(handle.mailbox.len(), 1);
+    }
+
+    #[test]
+    fn one_letter_about_doors_waits() {
+        let reactor = Reactor::new().unwrap();
+        let handle = WorkerHandle::new(Mailbox::new(reactor.waker()));
+        (0..5).for_each(|_| handle.post(Letter::Doors));
+        assert_eq!(handle.mailbox.len(), 1);
+        handle.look_at_doors();
+        handle.post(Letter::Doors);
+        assert_eq!(handle.mailbox.len(), 2);
     }
 }

@@ -389,6 +389,9 @@ impl Worker {
                 }
             }
             Letter::Doors => {
+                if let Some(handle) = self.server.workers.get(self.number) {
+                    handle.look_at_doors();
+                }
                 if let Err(error) = self.watch_listeners() {
                     crate::log::warning(&format!("New addresses cannot be watched: {error}"));
                 }

@@ -160,6 +160,7 @@ fn waiter(
         deadline,
         begun: Ticks::now(),
         ended: AtomicBool::new(false),
+        serving: parking_lot::Mutex::default(),
         keys: Vec::new(),
     });
     session.client.waiting = Some(Arc::clone(&waiter));
