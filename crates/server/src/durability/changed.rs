@@ -48,6 +48,10 @@ struct Log {
     /// Everything that changed after this offset is here.
     since: Offset,
     chunks: VecDeque<Chunk>,
+    /// Those since the last chunk, always in the same memory: fresh memory would make each wait for it.
+    open: Vec<Tag>,
+    /// The end of the last change in `open`.
+    open_end: Offset,
     held: usize,
     most: usize,
 }
@@ -60,7 +64,14 @@ pub struct Changed {
 
 impl Default for Changed {
     fn default() -> Changed {
-        let log = Log { since: Offset(0), chunks: VecDeque::new(), held: 0, most: 0 };
+        let log = Log {
+            since: Offset(0),
+            chunks: VecDeque::new(),
+            open: Vec::new(),
+            open_end: Offset(0),
+            held: 0,
+            most: 0,
+        };
         Changed { on: AtomicBool::new(false), log: Mutex::new(log) }
     }
 }
@@ -93,16 +104,12 @@ impl Changed {
     pub fn note(&self, end: Offset, tags: impl IntoIterator<Item = Tag>) {
         let mut log = self.log.lock();
         for tag in tags {
-            if log.chunks.back().is_none_or(|chunk| chunk.tags.len() == CHUNK) {
-                log.chunks.push_back(Chunk { end, tags: Vec::with_capacity(CHUNK) });
-                log.trim();
+            if log.open.len() == CHUNK {
+                log.seal();
             }
-            if let Some(chunk) = log.chunks.back_mut() {
-                chunk.tags.push(tag);
-                // Slots are locked apart, so that changes may be noted in another order than they were recorded.
-                chunk.end = chunk.end.max(end);
-                log.held += 1;
-            }
+            log.open.push(tag);
+            // Slots are locked apart, so that changes may be noted in another order than they were recorded.
+            log.open_end = log.open_end.max(end);
         }
     }
 
@@ -115,30 +122,42 @@ impl Changed {
             return None;
         }
         let chunks = log.chunks.iter().filter(|chunk| chunk.end > offset);
-        Some(chunks.flat_map(|chunk| chunk.tags.iter().copied()).collect())
+        let open = if log.open_end > offset { log.open.as_slice() } else { &[] };
+        Some(chunks.flat_map(|chunk| &chunk.tags).chain(open).copied().collect())
     }
 
     /// Changes noted, and the bytes that they take.
     #[must_use]
     pub fn held(&self) -> (usize, usize) {
         let log = self.log.lock();
-        (log.held, log.chunks.len() * CHUNK * size_of::<Tag>())
+        let bytes = log.chunks.len() * CHUNK + log.open.capacity();
+        (log.held + log.open.len(), bytes * size_of::<Tag>())
     }
 }
 
 impl Log {
     fn forget(&mut self, end: Offset) {
         self.chunks.clear();
+        self.open.clear();
+        self.open_end = end;
         self.held = 0;
         self.since = end;
     }
 
+    #[cold]
+    fn seal(&mut self) {
+        self.chunks.push_back(Chunk { end: self.open_end, tags: self.open.clone() });
+        self.held += self.open.len();
+        self.open.clear();
+        self.trim();
+    }
+
+    /// Forgets the oldest until there is room for those that are open, too.
     fn trim(&mut self) {
-        while self.chunks.len() > 1 && self.chunks.len() * CHUNK > self.most {
-            if let Some(chunk) = self.chunks.pop_front() {
-                self.held -= chunk.tags.len();
-                self.since = self.since.max(chunk.end);
-            }
+        while (self.chunks.len() + 1) * CHUNK > self.most {
+            let Some(chunk) = self.chunks.pop_front() else { return };
+            self.held -= chunk.tags.len();
+            self.since = self.since.max(chunk.end);
         }
     }
 }
