@@ -45,7 +45,7 @@ cargo xtask crash [--subject PATH] [--rounds N] [--modes always,everysec,rdb] [-
 cargo xtask faults [--subject PATH] [--count N] [--seed S]  a real server whose disk fails under load (needs cc)
 cargo xtask flips [--subject PATH]                    every byte of files of ours flipped in turn
 cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
-cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N] [--seed S]  chains with real servers, links cut, primaries moved
+cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N | --restarts N] [--seed S]  chains with real servers, links cut, primaries moved; servers that come back
 cargo xtask sentinel [--subject PATH] [--rounds N]    real sentinels let a replica of ours lead, and back
 cargo xtask aof-matrix [--subject PATH] [--peer PATH] [--sets N] [--seed S]  append-only files between us and a real server
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do

@@ -1,4 +1,4 @@
-//! Servers started for a test: on a free port, waited for, and killed when dropped.
+//! Servers started for a test: on a free port, waited for, and killed when dropped. Some come back in between.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -13,6 +13,8 @@ use larder_protocol::response::{Value, parse};
 /// A running server.
 pub struct Server {
     child: Child,
+    program: String,
+    args: Vec<String>,
     /// Where it puts its files; removed with it.
     folder: PathBuf,
     /// Its port on loopback.
@@ -28,42 +30,52 @@ impl Server {
     /// The same with more options.
     pub fn start_with(program: &str, options: &[&str]) -> Result<Server> {
         let port = free_port()?;
-        let mut command = Command::new(program);
-        if !program.ends_with("-server") {
-            command.arg("server");
-        }
         let text = port.to_string();
         // A test may save: the next server must not find that.
         let name = format!("larder-xtask-{}-{port}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder)?;
-        let child = command
-            .args([
-                "--port",
-                &text,
-                "--save",
-                "",
-                "--appendonly",
-                "no",
-                "--enable-debug-command",
-                "yes",
-                "--dir",
-            ])
-            .arg(&folder)
-            .args(options)
-            .stdout(Stdio::null())
-            .spawn()
-            .with_context(|| format!("{program} does not start"))?;
-        let server = Server { child, folder, port };
-        let mut patience = Patience::of(Duration::from_secs(10));
-        while patience.nap(Duration::from_millis(20)) {
-            if let Ok(mut client) = server.connect()
-                && client.call(&["PING"]).is_ok()
-            {
-                return Ok(server);
+        let dir = folder.to_string_lossy();
+        let fixed = ["--save", "", "--appendonly", "no", "--enable-debug-command", "yes"];
+        let args: Vec<String> = (!program.ends_with("-server"))
+            .then_some("server")
+            .into_iter()
+            .chain(["--port", &text, "--dir", &dir])
+            .chain(fixed)
+            .chain(options.iter().copied())
+            .map(str::to_owned)
+            .collect();
+        let child = spawn(program, &args)?;
+        let server = Server { child, program: program.to_owned(), args, folder, port };
+        server.wait_for_answers()?;
+        Ok(server)
+    }
+
+    /// Ends it, and starts it anew with what it kept.
+    pub fn restart(&mut self, ending: Ending) -> Result<()> {
+        match ending {
+            Ending::Kill => self.child.kill()?,
+            Ending::Term => {
+                let pid = self.pid().to_string();
+                let sent = Command::new("kill").args(["-TERM", &pid]).status()?;
+                ensure!(sent.success(), "kill -TERM {pid}");
             }
         }
-        bail!("{program} does not answer on port {port}")
+        self.child.wait()?;
+        self.child = spawn(&self.program, &self.args)?;
+        self.wait_for_answers()
+    }
+
+    fn wait_for_answers(&self) -> Result<()> {
+        let mut patience = Patience::of(Duration::from_secs(10));
+        while patience.nap(Duration::from_millis(20)) {
+            if let Ok(mut client) = self.connect()
+                && client.call(&["PING"]).is_ok()
+            {
+                return Ok(());
+            }
+        }
+        bail!("{} does not answer on port {}", self.program, self.port)
     }
 
     /// Its process.
@@ -75,6 +87,20 @@ impl Server {
     pub fn connect(&self) -> Result<Client> {
         Client::connect(self.port)
     }
+}
+
+/// How a server ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// By kill -9.
+    Kill,
+    /// By a signal that it obeys.
+    Term,
+}
+
+fn spawn(program: &str, args: &[String]) -> Result<Child> {
+    let command = Command::new(program).args(args).stdout(Stdio::null()).spawn();
+    command.with_context(|| format!("{program} does not start"))
 }
 
 /// Waits until a server has loaded its data: it answers before.

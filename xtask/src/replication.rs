@@ -3,6 +3,7 @@
 //! go on without a full copy did.
 
 mod data;
+mod restarts;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -26,6 +27,9 @@ pub fn run(args: &[String]) -> Result<()> {
     let peer = value("--peer").unwrap_or_else(|| "redis-server".to_owned());
     let minutes: f64 = value("--minutes").map_or(Ok(1.0), |text| text.parse())?;
     let seed: u64 = value("--seed").map_or(Ok(1), |text| text.parse())?;
+    if let Some(count) = value("--restarts") {
+        return restarts::run(&subject, &peer, count.parse()?, seed);
+    }
     let until = Instant::now() + Duration::from_secs_f64(minutes * 60.0);
     let mut tally = Tally::default();
     let mut number = 0;

@@ -309,6 +309,11 @@ fn lrem(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let removed = list.remove(args.at(3), max, from, limits);
     ctx.reply.count(removed);
     if removed > 0 {
+        if count == i64::MIN {
+            // Later servers refuse the least of all numbers; no list is so long that the next would not do.
+            let all = (i64::MIN + 1).to_string();
+            ctx.effects.instead(&[b"LREM", key, all.as_bytes(), args.at(3)]);
+        }
         ctx.keys.signal(key, EventClass::List, "lrem");
         ctx.keys.remove_if_empty(key);
     }

@@ -453,12 +453,19 @@ impl Server {
             self.replication.begin_history();
         }
         self.journal.set_mode(mode, from);
+        self.name_history();
         if mode != Mode::Own || from.is_some() {
             self.changed.start(0, self.journal.end());
         }
         self.keyspace.set_journaled(mode == Mode::Own);
         let paused = self.paused.load(Ordering::Relaxed);
         self.keyspace.set_passive(mode == Mode::Follows || paused);
+    }
+
+    /// What the journal records from now on belongs to the present history. After every change of that, and only in
+    /// the exclusive section.
+    pub fn name_history(&self) {
+        self.journal.name(self.replication.state().lineage.id);
     }
 
     /// Runs `work` while nobody changes anything: with all states locked, those of the workers ascending, then

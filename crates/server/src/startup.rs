@@ -128,7 +128,7 @@ fn keep_running(server: &Arc<Server>, ending: &AtomicBool) {
 fn load(server: &Arc<Server>) -> Result<(), String> {
     let loaded = match server.config().appendonly {
         true => aof_load::start(server).map(Some),
-        false => save::load(server).map(|()| None),
+        false => save::load_at_start(server).map(|()| None),
     };
     let started = loaded.and_then(|log| {
         aof::start(server, log).map_err(|error| format!("No thread for the log: {error}"))

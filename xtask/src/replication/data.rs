@@ -126,6 +126,14 @@ fn describe(client: &mut Client, key: &[u8], horizon: i64) -> Result<Option<Stri
     };
     match &*kind {
         b"set" => parts.sort(),
+        b"zset" => {
+            // The same number has several texts.
+            for score in parts.iter_mut().skip(1).step_by(2) {
+                let number =
+                    larder_base::number::parse_f64(score.as_bytes()).context("no score")?;
+                *score = format!("{number:?}");
+            }
+        }
         b"hash" => {
             let mut pairs: Vec<String> = parts.chunks(2).map(|pair| pair.join("=")).collect();
             pairs.sort();

@@ -2,8 +2,9 @@
 //! count. It knows neither what a command does nor how a snapshot is taken in.
 
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::ops::Range;
 
-use super::log::{Item, LogError, LogReader};
+use super::log::{Item, LogError, LogReader, Place};
 use super::scan::{Scan, scan};
 use super::set::LogSet;
 use crate::disk::Disk;
@@ -67,6 +68,8 @@ pub struct Loaded {
     pub cut: Option<(String, u64)>,
     /// What was said about it.
     pub warning: Option<String>,
+    /// Where in which history its end is: known if the notes say so, and their sums vouch for every byte since.
+    pub place: Option<Place>,
 }
 
 /// Repeats all of it. `accepts_torn`: an end that is missing is accepted.
@@ -107,7 +110,10 @@ pub fn load<D: Disk>(
             loaded.warning = Some(format!("{name}: {torn}; what follows is cut off"));
             loaded.cut = Some((name.clone(), found.end));
         }
-        loaded.commands += commands(&mut source, name, offset, found.end, repeat)?;
+        let part = offset..found.end;
+        let mut whereabouts = Whereabouts::of_a_file(loaded.place.take());
+        loaded.commands += commands(&mut source, name, part, repeat, &mut whereabouts)?;
+        loaded.place = whereabouts.place();
         repeat.give_up_transaction();
         let [base, all] = &mut loaded.bytes;
         *all += found.end;
@@ -120,19 +126,60 @@ pub fn load<D: Disk>(
     Ok(loaded)
 }
 
+/// Follows the notes of places through a file. What no sum vouches for may have come from elsewhere, another program
+/// or a hand: then nobody knows the place any more.
+struct Whereabouts {
+    place: Option<Place>,
+    /// A note of this file says it.
+    is_told: bool,
+    /// Commands since the last right sum.
+    unsealed: u64,
+}
+
+impl Whereabouts {
+    /// At the beginning of a file; `before`: where the file before ended.
+    fn of_a_file(before: Option<Place>) -> Whereabouts {
+        Whereabouts { place: before, is_told: false, unsealed: 0 }
+    }
+
+    fn take(&mut self, item: &Item, end: u64) {
+        match item {
+            Item::Place(place) => {
+                self.place = Some(place.clone());
+                self.is_told = true;
+            }
+            Item::Command { offset, .. } => {
+                self.unsealed += 1;
+                // A file's first command may be one that the history lacks: it selects a database.
+                self.place = self.place.take().filter(|_| self.is_told);
+                if let Some(place) = &mut self.place {
+                    place.offset = place.offset.saturating_add(end.saturating_sub(*offset));
+                }
+            }
+            Item::Verified { .. } => self.unsealed = 0,
+            Item::Timestamp(_) | Item::Note(_) => {}
+        }
+    }
+
+    fn place(self) -> Option<Place> {
+        self.place.filter(|_| self.unsealed == 0)
+    }
+}
+
 /// Repeats the commands between two bytes of a file.
 fn commands<R: BufRead + Seek>(
     source: &mut R,
     name: &str,
-    offset: u64,
-    end: u64,
+    Range { start: offset, end }: Range<u64>,
     repeat: &mut impl Repeat,
+    whereabouts: &mut Whereabouts,
 ) -> Result<u64, LoadError> {
     let fail = |error| LoadError::Log(name.to_owned(), error);
     source.seek(SeekFrom::Start(offset)).map_err(|error| LoadError::Io(name.to_owned(), error))?;
     let mut reader = LogReader::new(io::Read::take(source, end.saturating_sub(offset)), offset);
     let mut count = 0u64;
     while let Some(item) = reader.next_item().map_err(fail)? {
+        whereabouts.take(&item, reader.offset());
         if let Item::Command { offset, args } = item {
             let refuse = |reason| LoadError::Command(name.to_owned(), offset, reason);
             repeat.command(&args).map_err(refuse)?;

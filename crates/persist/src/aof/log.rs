@@ -6,6 +6,9 @@
 //! was surely on disk when it was written. By the second number [`super::scan`] tells bytes that a power cut
 //! took from bytes that were damaged. As the very first line it says instead what all sums of the file begin
 //! with, a random number: whoever can write values cannot forge a note.
+//!
+//! `#REPL:<history> <offset>` says where in which replication history the log is at this line. The commands behind
+//! it are bytes of that history, one after the other, up to the next such note.
 
 use std::io::{self, BufRead, ErrorKind};
 
@@ -31,8 +34,19 @@ pub enum Item {
         /// So many bytes of the file were on disk for certain when it was written.
         lasting: u64,
     },
+    /// The log is at this place of a history.
+    Place(Place),
     /// Another note.
     Note(Vec<u8>),
+}
+
+/// A place in a replication history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The history's name.
+    pub history: Vec<u8>,
+    /// How many bytes of it are before.
+    pub offset: u64,
 }
 
 /// Why the log breaks.
@@ -269,7 +283,12 @@ impl<R: BufRead> LogReader<R> {
             self.verified += 1;
             return Ok(Item::Verified { lasting });
         }
-        Ok(Item::Note(note.to_vec()))
+        let place = note.strip_prefix(b"REPL:").and_then(|text| {
+            let mut words = text.split(|byte| *byte == b' ');
+            let (history, offset) = (words.next()?.to_vec(), number::parse_u64(words.next()?)?);
+            words.next().is_none().then_some(Place { history, offset })
+        });
+        Ok(place.map_or_else(|| Item::Note(note.to_vec()), Item::Place))
     }
 
     fn is_at_end(&mut self) -> Result<bool, LogReason> {
@@ -350,6 +369,11 @@ pub fn timestamp_line(seconds: i64) -> Vec<u8> {
     number::write_i64(&mut line, seconds);
     line.extend_from_slice(b"\r\n");
     line
+}
+
+/// The note that the log is at this place of a history. Redis skips it, from 7.0 on.
+pub fn place_line(history: &str, offset: u64) -> Vec<u8> {
+    [b"#REPL:", history.as_bytes(), b" ", number::decimal(offset).as_bytes(), b"\r\n"].concat()
 }
 
 /// The note that the bytes since the last one have this checksum, and that so many bytes of the file are surely on

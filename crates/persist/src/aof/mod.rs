@@ -11,7 +11,8 @@ mod tests;
 pub mod trial;
 
 pub use log::{
-    Item, LogError, LogReader, LogReason, checksum_line, encode_command, timestamp_line,
+    Item, LogError, LogReader, LogReason, Place, checksum_line, encode_command, place_line,
+    timestamp_line,
 };
 pub use manifest::{FileKind, LogFile, Manifest, ManifestError};
 pub use scan::{Scan, scan};

@@ -44,7 +44,9 @@ pub fn scan<R: BufRead + Seek>(source: &mut R, offset: u64) -> Result<Scan, LogE
     let error = loop {
         match reader.next_item() {
             Ok(Some(Item::Command { .. })) => commands += 1,
-            Ok(Some(Item::Verified { .. } | Item::Timestamp(_) | Item::Note(_))) => {}
+            Ok(Some(
+                Item::Verified { .. } | Item::Timestamp(_) | Item::Place(_) | Item::Note(_),
+            )) => {}
             Ok(None) => break None,
             Err(error) if matches!(error.reason, LogReason::Io(_)) => return Err(error),
             Err(error) => break Some(error),

@@ -9,7 +9,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::log::checksum_line;
+use super::log::{checksum_line, place_line};
 use super::manifest::{LogFile, Manifest, ManifestError};
 use super::scan::Scan;
 use crate::crc64::Crc64;
@@ -165,7 +165,8 @@ impl<D: Disk> LogSet<D> {
 
     /// Goes on writing after a start: the last file is cut where the scan says, and what is there is forced to
     /// disk, so that `mark` is lasting. `scan` is `None` if there is no increment, and `cut` names a file to be
-    /// cut that is not the last.
+    /// cut that is not the last. `history` is what the mark is an offset of: whatever the notes in the file said of
+    /// its commands, it holds from here on.
     ///
     /// # Errors
     /// As the disk has them.
@@ -174,6 +175,7 @@ impl<D: Disk> LogSet<D> {
         scan: Option<&Scan>,
         cut: Option<(&str, u64)>,
         mark: u64,
+        history: &str,
     ) -> io::Result<()> {
         if let Some((name, len)) = cut {
             let mut torn = self.disk.append(name)?;
@@ -194,6 +196,7 @@ impl<D: Disk> LogSet<D> {
         let point = Point { len: scan.end, mark, crc: scan.crc, unsummed };
         let mut current = Current::new(file, writer, point, scan.seed);
         if self.seed.is_some() {
+            current.gather(&place_line(history, mark));
             current.note();
         } else if scan.verified > 0 {
             // Unsummed bytes behind notes would look as if they had never been forced to disk.
@@ -217,10 +220,20 @@ impl<D: Disk> LogSet<D> {
         if current.health != Health::Sound {
             return Err(io::Error::other("the log must be mended first"));
         }
-        current.pending.extend_from_slice(bytes);
-        current.gathered.advance(bytes);
+        current.gather(bytes);
         current.gathered.mark = mark;
         if current.pending.len() >= GATHER_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Hands over the note that what follows is this history from `mark` on, where notes are written.
+    ///
+    /// # Errors
+    /// As the disk has them; then it must be mended.
+    pub fn place(&mut self, history: &str, mark: u64) -> io::Result<()> {
+        match self.seed {
+            Some(_) => self.append(&place_line(history, mark), mark),
+            None => Ok(()),
+        }
     }
 
     /// Writes what was handed over, to where the end of this process does not harm it.
@@ -481,6 +494,11 @@ impl<W: DiskWriter> Current<W> {
             health: Health::Sound,
             seed,
         }
+    }
+
+    fn gather(&mut self, bytes: &[u8]) {
+        self.pending.extend_from_slice(bytes);
+        self.gathered.advance(bytes);
     }
 
     /// Gathers the note of what was gathered since the last.

@@ -178,6 +178,68 @@ fn check_follows_a_manifest_and_says_what_to_cut() {
     assert!(matches!(error, Err(CheckError::Trailing(1, _))));
 }
 
+/// Takes whatever comes.
+struct Anything;
+
+impl load::Repeat for Anything {
+    fn snapshot<R: std::io::BufRead>(&mut self, _: &str, _: &mut R) -> Result<u64, String> {
+        Err("no snapshot is expected".to_owned())
+    }
+    fn command(&mut self, _: &[Vec<u8>]) -> Result<(), String> {
+        Ok(())
+    }
+    fn give_up_transaction(&mut self) {}
+    fn progress(&mut self, _: &str, _: u64) {}
+}
+
+#[test]
+fn a_log_says_where_in_which_history_it_ends_if_sums_vouch_for_it() {
+    use crate::disk::{Disk, DiskWriter, simulated::SimulatedDisk};
+    let (disk, prefix) = (SimulatedDisk::new(), "a.aof");
+    let (one, two) = ("1".repeat(40), "2".repeat(40));
+    let command = log(&[&["SET", "a", "1"]]);
+    let len = command.len() as u64;
+    let place = || {
+        let set = set::LogSet::open(disk.clone(), prefix, Some(9)).unwrap().unwrap();
+        let loaded = load::load(&set, true, &mut Anything).unwrap();
+        let place = loaded.place.clone();
+        (set, loaded, place.map(|place| (String::from_utf8(place.history).unwrap(), place.offset)))
+    };
+    let mut set = set::LogSet::fresh(disk.clone(), prefix, Some(9)).unwrap();
+    set.roll(1000).unwrap();
+    // What selects a database at a file's beginning is in no history.
+    set.append(&log(&[&["SELECT", "3"]]), 1000).unwrap();
+    set.flush().unwrap();
+    assert_eq!(place().2, None);
+    set.place(&one, 1000).unwrap();
+    set.append(&command, 1000 + len).unwrap();
+    set.flush().unwrap();
+    assert_eq!(place().2, Some((one.clone(), 1000 + len)));
+    // Bytes that only replicas see were passed over, and the history was named anew.
+    set.place(&two, 2000).unwrap();
+    set.append(&timestamp_line(7), 2000).unwrap();
+    set.append(&command, 2000 + len).unwrap();
+    set.close().unwrap();
+    assert_eq!(place().2, Some((two.clone(), 2000 + len)));
+    set.roll(2000 + len).unwrap();
+    set.flush().unwrap();
+    assert_eq!(place().2, Some((two.clone(), 2000 + len)), "nothing came in the next file");
+    // Another program goes on with the file.
+    let mut file = disk.append("a.aof.2.incr.aof").unwrap();
+    std::io::Write::write_all(&mut file, &command).unwrap();
+    file.sync().unwrap();
+    let (mut set, loaded, found) = place();
+    assert_eq!(found, None);
+    // From now on the sums vouch for it, too; the place was told before.
+    set.resume(loaded.last.as_ref(), None, 5000, &one).unwrap();
+    assert_eq!(place().2, Some((one.clone(), 5000)));
+    let (mut set, loaded, _) = place();
+    set.resume(loaded.last.as_ref(), None, 5000, &one).unwrap();
+    set.append(&command, 5000 + len).unwrap();
+    set.sync().unwrap();
+    assert_eq!(place().2, Some((one, 5000 + len)));
+}
+
 /// A log as it is written, closed in an orderly way: its bytes and how many commands it has.
 fn closed_log() -> (Vec<u8>, u64) {
     use crate::disk::{Disk, simulated::SimulatedDisk};

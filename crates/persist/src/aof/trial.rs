@@ -305,7 +305,7 @@ fn start(
     tally.torn += u64::from(loaded.warning.is_some());
     let Loaded { last, cut, .. } = loaded;
     let cut = cut.as_ref().map(|(name, len)| (name.as_str(), *len));
-    set.resume(last.as_ref(), cut, counter.count)?;
+    set.resume(last.as_ref(), cut, counter.count, "trial")?;
     set.collect()?;
     Ok((set, counter.count))
 }

@@ -1,6 +1,7 @@
 //! Server commands: INFO, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, LOLWUT,
 //! SHUTDOWN.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_commands::{Args, Command, Fault, Flags, Group};
@@ -205,6 +206,7 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     if asked("SAVE") || asked("NOSAVE") {
         saves.ask_at_end(asked("SAVE"));
     }
+    session.turn.server.replication.hurries.store(asked("NOW"), Ordering::Release);
     crate::log::warning("User requested shutdown...");
     session.turn.server.stop();
     session.client.closing = true;

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larder_cluster::replication::Offset;
+use larder_cluster::replication::{Offset, ReplicationId};
 use larder_persist::aof::set::LogSet;
 use larder_persist::aof::timestamp_line;
 use larder_protocol::encode::encode_command;
@@ -23,7 +23,7 @@ use parking_lot::{Condvar, Mutex};
 use super::cut::{Cut, cut};
 use super::files::FolderDisk;
 use super::gate::Promise;
-use super::journal::{Mode, OutOfReach, Part, Reader};
+use super::journal::{Marks, Mode, OutOfReach, Part, Reader};
 use super::rewrite::{self, Rewrite};
 use crate::blocking::Waiter;
 use crate::config::{AppendFsync, Config};
@@ -297,6 +297,12 @@ pub(super) struct Log {
     timestamp: i64,
     /// The note that everything is on disk was written.
     confirmed: bool,
+    /// When everything was forced to disk last.
+    synced: Instant,
+    /// The history that the last note of a place names; `None`: there is none that holds.
+    told: Option<ReplicationId>,
+    /// Bytes of the journal were passed over since that note.
+    gap: bool,
 }
 
 impl Log {
@@ -314,7 +320,10 @@ impl Log {
             clean: (Instant::now(), now().0),
             took: Duration::ZERO,
             timestamp: 0,
-            confirmed: true,
+            confirmed: false,
+            synced: Instant::now(),
+            told: None,
+            gap: false,
         }
     }
 
@@ -332,9 +341,14 @@ impl Log {
                 return Ok(());
             }
             self.note_time(config)?;
-            let hidden = server.journal.stream_only(self.position);
+            let marks = self.reader.marks(&server.journal, self.position)?;
             for part in &parts {
-                for (bytes, end) in pieces(part, &hidden, to) {
+                for (bytes, end) in pieces(part, &marks, to) {
+                    if bytes.is_empty() {
+                        self.gap |= end > self.position;
+                    } else {
+                        self.note_place(&marks)?;
+                    }
                     self.set.append(bytes, end.0)?;
                     self.position = end;
                 }
@@ -347,6 +361,31 @@ impl Log {
                 server.gate.late_from(Some(larder_base::time::Millis(ms + LATE_AFTER_MS)));
             }
         }
+        Ok(())
+    }
+
+    /// Says where in which history the log is, unless the last note and what follows it do: a replica that starts from
+    /// it goes on from there, and those who follow a primary may, too.
+    fn note_place(&mut self, marks: &Marks) -> io::Result<()> {
+        let Some(id) = marks.name_at(self.position) else { return Ok(()) };
+        if self.told != Some(id) || self.gap {
+            self.set.place(id.as_str(), self.position.0)?;
+            (self.told, self.gap) = (Some(id), false);
+        }
+        Ok(())
+    }
+
+    /// Says so at an end, or in a pause that may be one.
+    fn note_rest(&mut self, server: &Server) -> Result<(), Trouble> {
+        let marks = self.reader.marks(&server.journal, self.position)?;
+        Ok(self.note_place(&marks)?)
+    }
+
+    /// Puts the files in order after a failure: what is not in them is handed over again.
+    fn mend(&mut self) -> io::Result<()> {
+        self.position = Offset(self.set.mend()?);
+        // The last note may be gone.
+        self.told = None;
         Ok(())
     }
 
@@ -369,6 +408,7 @@ impl Log {
             server.aof.note(|status| status.delayed += 1);
         }
         self.clean = begun;
+        self.synced = Instant::now();
         self.unsynced = None;
         self.reader.advance(Offset(mark));
         server.gate.late_from(None);
@@ -401,28 +441,30 @@ impl Log {
     }
 }
 
-/// The bytes of a part that the log is to have, each with the offset where it ends, up to an offset.
-fn pieces<'p>(
-    part: &'p Part,
-    hidden: &[super::journal::StreamOnly],
-    to: Offset,
-) -> Vec<(&'p [u8], Offset)> {
+/// The bytes of a part that the log is to have, each with the offset where it ends, up to an offset. Where it is to have
+/// none, they are empty; none crosses a place where the history is named anew.
+fn pieces<'p>(part: &'p Part, marks: &Marks, to: Offset) -> Vec<(&'p [u8], Offset)> {
     let (mut at, end) = (part.start, part.end().min(to));
-    let place = |offset: Offset| usize::try_from(offset.since(part.start)).unwrap_or(usize::MAX);
-    let mut pieces = Vec::new();
-    for range in hidden {
-        let (from, until) = (range.start, range.start.plus(range.len));
-        if until <= at || from >= end {
-            continue;
-        }
-        if from > at {
-            pieces.push((part.bytes().get(place(at)..place(from)).unwrap_or(&[]), from));
-        }
-        at = until.min(end);
-        pieces.push((&[], at));
+    if at >= end {
+        return Vec::new();
     }
-    if at < end {
-        pieces.push((part.bytes().get(place(at)..place(end)).unwrap_or(&[]), end));
+    let place = |offset: Offset| usize::try_from(offset.since(part.start)).unwrap_or(usize::MAX);
+    let hidden = marks.hidden.iter().map(|range| (range.start, range.start.plus(range.len)));
+    let bounds = hidden.clone().flat_map(|(from, until)| [from, until]);
+    let names = marks.names.iter().map(|named| named.from);
+    let mut bounds: Vec<Offset> =
+        bounds.chain(names).filter(|bound| at < *bound && *bound < end).collect();
+    bounds.push(end);
+    bounds.sort_unstable();
+    bounds.dedup();
+    let mut hidden = hidden.peekable();
+    let mut pieces = Vec::with_capacity(bounds.len());
+    for bound in bounds {
+        while hidden.next_if(|(_, until)| *until <= at).is_some() {}
+        let is_hidden = hidden.peek().is_some_and(|(from, _)| *from <= at);
+        let bytes = part.bytes().get(place(at)..place(bound)).filter(|_| !is_hidden);
+        pieces.push((bytes.unwrap_or(&[]), bound));
+        at = bound;
     }
     pieces
 }
@@ -493,14 +535,7 @@ impl Writer {
             return Ok(());
         };
         if server.gate.is_failing() {
-            log.position = Offset(log.set.mend()?);
-            log.drain(&server, config, None)?;
-            log.sync(&server)?;
-            self.failed = None;
-            server.gate.fail(None);
-            notice("AOF write error looks solved, the server can write again.");
-            wake_workers(&server);
-            return Ok(());
+            return self.mend(config);
         }
         let held = config.no_appendfsync_on_rewrite && self.rewrite.is_some();
         let promise = match config.appendfsync {
@@ -521,6 +556,10 @@ impl Writer {
         }
         let Some(log) = &mut self.log else { return Ok(()) };
         log.drain(&server, config, None)?;
+        if log.gap && server.journal.records_effects() {
+            // Replicas count the keep-alives that are not in the log. (What a replica passed over, it may be sent again.)
+            log.note_rest(&server)?;
+        }
         let Some(since) = log.unsynced else {
             log.clean = (Instant::now(), now().0);
             return Ok(());
@@ -549,15 +588,32 @@ impl Writer {
         Ok(())
     }
 
+    /// After a failure: puts everything on disk that is not there, if the disk works again.
+    fn mend(&mut self, config: &Config) -> Result<(), Trouble> {
+        let server = Arc::clone(&self.server);
+        let Some(log) = &mut self.log else { return Ok(()) };
+        log.mend()?;
+        log.drain(&server, config, None)?;
+        log.sync(&server)?;
+        self.failed = None;
+        server.gate.fail(None);
+        notice("AOF write error looks solved, the server can write again.");
+        wake_workers(&server);
+        Ok(())
+    }
+
     /// There is nothing to take: sleeps until there is, or until something is due.
-    fn rest(&mut self, promise: Promise) -> io::Result<()> {
+    fn rest(&mut self, promise: Promise) -> Result<(), Trouble> {
         let Some(log) = &mut self.log else { return Ok(()) };
         let due = match log.unsynced.filter(|_| promise == Promise::Second) {
             Some(since) => SYNC_AFTER.saturating_sub(since.elapsed()),
             None => LOOK,
         };
-        if log.unsynced.is_none() && !log.confirmed && log.clean.0.elapsed() > SYNC_AFTER {
+        if log.unsynced.is_none() && !log.confirmed && log.synced.elapsed() > SYNC_AFTER {
             log.confirmed = true;
+            if log.told.is_none() {
+                log.note_rest(&self.server)?;
+            }
             log.set.confirm()?;
             log.set.flush()?;
         }
@@ -674,11 +730,10 @@ impl Writer {
         let config = self.server.config();
         if self.server.gate.is_failing() {
             // The last chance.
-            if let Ok(mark) = log.set.mend() {
-                log.position = Offset(mark);
-            }
+            let _ = log.mend();
         }
         let ended = log.drain(&self.server, &config, None).and_then(|()| {
+            log.note_rest(&self.server)?;
             log.sync(&self.server)?;
             log.set.close().map_err(Trouble::Disk)
         });
@@ -773,6 +828,7 @@ fn roll(server: &Arc<Server>, log: &mut Log) -> Result<Option<Rewrite>, Trouble>
         let len = log.set.len();
         log.set.roll(offset.0)?;
         log.before += len;
+        log.told = None;
         let select = database.map_or(Vec::new(), select);
         Ok(log.set.append(&select, offset.0)?)
     });

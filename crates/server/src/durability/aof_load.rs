@@ -7,7 +7,9 @@ use std::io::{self, BufRead};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use larder_cluster::replication::{Offset, Position, ReplicationId};
 use larder_commands::Args;
+use larder_persist::aof::Place;
 use larder_persist::aof::load::{Loaded, Repeat, load as repeat_all};
 use larder_persist::aof::set::{LogSet, TEMPORARY};
 use larder_persist::disk::{Disk, DiskWriter};
@@ -19,12 +21,13 @@ use super::aof::{Started, notes, open, reason_of};
 use super::apply::{Apart, Applier, ApplyError};
 use super::cut::{Cut, cut};
 use super::files::FolderDisk;
-use super::journal::Mode;
+use super::journal::{Mode, OutOfReach, Reader};
 use super::rdb_file::{self, Due};
 use super::save::{self, SaveError};
 use crate::config::Config;
 use crate::databases;
 use crate::log::{notice, warning};
+use crate::replication::{Point, roles};
 use crate::shared::{Server, now};
 
 /// Commands repeated before others get to look at the data.
@@ -41,11 +44,11 @@ pub fn start(server: &Server) -> Result<Started, String> {
     let Some(mut set) = set else {
         return first(server, &config, disk);
     };
-    let loaded = load(server, &config, &set)?;
-    let reader = join(server)?;
+    let (loaded, database) = load(server, &config, &set)?;
+    let (reader, history) = join(server, loaded.place.as_ref(), database)?;
     let mark = reader.position().0;
     let cut = loaded.cut.as_ref().map(|(name, len)| (name.as_str(), *len));
-    set.resume(loaded.last.as_ref(), cut, mark)
+    set.resume(loaded.last.as_ref(), cut, mark, history.as_str())
         .map_err(|error| format!("the log cannot be continued: {}", reason_of(&error)))?;
     super::rewrite::collect(server, &mut set);
     let [_, all] = loaded.bytes;
@@ -54,8 +57,12 @@ pub fn start(server: &Server) -> Result<Started, String> {
     Ok(Started { set, reader, before })
 }
 
-/// Repeats the files of a log while workers answer that data is loading.
-fn load(server: &Server, config: &Config, set: &LogSet<FolderDisk>) -> Result<Loaded, String> {
+/// Repeats the files of a log while workers answer that data is loading; returns the database that it ends in, too.
+fn load(
+    server: &Server,
+    config: &Config,
+    set: &LogSet<FolderDisk>,
+) -> Result<(Loaded, DbIndex), String> {
     let applier = Applier::new(server, DbIndex(0));
     repeat_files(server, config, set, applier, &mut server.apart.lock(), true)
 }
@@ -76,7 +83,7 @@ pub(super) fn reload(
     let loaded = repeat_files(server, &config, set, Applier::alone(server), apart, false);
     // These changes were counted when they were made.
     (apart.stats, apart.commands) = counted;
-    loaded
+    loaded.map(|(loaded, _)| loaded)
 }
 
 /// `shares`: others get to look at the data in between.
@@ -87,10 +94,11 @@ fn repeat_files(
     applier: Applier<'_>,
     apart: &mut Apart<'_>,
     shares: bool,
-) -> Result<Loaded, String> {
+) -> Result<(Loaded, DbIndex), String> {
     let begun = Instant::now();
     let mut repeater = Repeater { server, applier, apart, shares, since_turn: 0, told: begun };
     let loaded = repeat_all(set, config.aof_load_truncated, &mut repeater);
+    let database = repeater.applier.database();
     let loaded = loaded.map_err(|error| format!("{}/{error}", config.appenddirname))?;
     if let Some(text) = &loaded.warning {
         warning(&format!("!!! Warning: short read while loading the AOF file !!! {text}"));
@@ -100,19 +108,32 @@ fn repeat_files(
         begun.elapsed().as_secs_f64(),
         loaded.commands
     ));
-    Ok(loaded)
+    Ok((loaded, database))
 }
 
-/// From here on what happens is recorded.
-fn join(server: &Server) -> Result<super::journal::Reader, String> {
-    let reader = server.exclusively(|_| {
-        if !server.journal.is_active() {
-            server.set_journal(Mode::Own, None);
-        }
-        server.journal.forget_database();
-        server.journal.join(server.journal.end())
+/// From here on what happens is recorded, in the history of this name. It goes on where the log is, if that is known.
+fn join(
+    server: &Server,
+    place: Option<&Place>,
+    database: DbIndex,
+) -> Result<(Reader, ReplicationId), String> {
+    let position = place.and_then(|place| {
+        let id = ReplicationId::parse(&place.history)?;
+        Some(Position { id, offset: Offset(place.offset) })
     });
-    reader.map_err(|super::journal::OutOfReach| "the journal ended".to_owned())
+    server.exclusively(|_| {
+        match position {
+            Some(position) => roles::resume(server, Point { position, database }),
+            None if !server.journal.is_active() => server.set_journal(Mode::Own, None),
+            None => {}
+        }
+        if server.journal.records_effects() {
+            server.journal.forget_database();
+        }
+        let reader = server.journal.join(server.journal.end());
+        let id = server.replication.state().lineage.id;
+        reader.map(|reader| (reader, id)).map_err(|OutOfReach| "the journal ended".to_owned())
+    })
 }
 
 /// An old single file is moved into the folder, where it becomes the base.
@@ -147,7 +168,7 @@ fn is_there(path: &Path) -> Result<bool, String> {
 fn first(server: &Server, config: &Config, disk: FolderDisk) -> Result<Started, String> {
     if is_there(Path::new(&config.dbfilename))? {
         notice("There is no append-only file yet: it begins with the data of the RDB file");
-        save::load(server)?;
+        save::load_at_start(server)?;
     }
     let fail = |error: io::Error| format!("the first log cannot be made: {}", reason_of(&error));
     let mut set = LogSet::fresh(disk, &config.appendfilename, notes(config))

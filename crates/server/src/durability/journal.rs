@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
-use larder_cluster::replication::Offset;
+use larder_cluster::replication::{Offset, ReplicationId};
 use larder_protocol::encode::encode_command;
 use larder_store::DbIndex;
 use parking_lot::{Condvar, Mutex, MutexGuard};
@@ -109,6 +109,20 @@ impl Reader {
         tail.read(from, max)
     }
 
+    /// What is to be known of the bytes from an offset on.
+    ///
+    /// # Errors
+    /// `OutOfReach` if the journal began anew.
+    pub fn marks(&self, journal: &Journal, from: Offset) -> Result<Marks, OutOfReach> {
+        let tail = journal.tail.lock();
+        if tail.generation != self.generation {
+            return Err(OutOfReach);
+        }
+        let hidden = tail.stream_only.iter().filter(|range| range.start >= from);
+        let hidden = hidden.copied().collect();
+        Ok(Marks { hidden, names: tail.names.iter().copied().collect() })
+    }
+
     /// Whether the journal has not begun anew since.
     #[must_use]
     pub fn is_current(&self, journal: &Journal) -> bool {
@@ -150,6 +164,32 @@ pub struct StreamOnly {
     pub len: u64,
 }
 
+/// From this offset on the history has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Where it begins.
+    pub from: Offset,
+    /// The name.
+    pub id: ReplicationId,
+}
+
+/// What is to be known of some bytes beside the bytes.
+#[derive(Clone, Debug, Default)]
+pub struct Marks {
+    /// Ranges that only replicas are to see, in order.
+    pub hidden: Vec<StreamOnly>,
+    /// How the history is called, and from where on, in order.
+    pub names: Vec<Named>,
+}
+
+impl Marks {
+    /// What the history is called at an offset.
+    #[must_use]
+    pub fn name_at(&self, offset: Offset) -> Option<ReplicationId> {
+        self.names.iter().rev().find(|named| named.from <= offset).map(|named| named.id)
+    }
+}
+
 #[derive(Debug, Default)]
 struct Tail {
     sealed: VecDeque<Block>,
@@ -160,6 +200,8 @@ struct Tail {
     /// The database that the stream is in; `None`: a SELECT must come first.
     db: Option<DbIndex>,
     stream_only: VecDeque<StreamOnly>,
+    /// Its names; the first holds for what is held from the beginning on.
+    names: VecDeque<Named>,
     /// Bytes always kept for replicas that come back (`repl-backlog-size`).
     backlog: usize,
     /// Where its readers are.
@@ -317,6 +359,18 @@ impl Journal {
         self.finish(tail)
     }
 
+    /// What is recorded from now on belongs to the history of this name.
+    pub fn name(&self, id: ReplicationId) {
+        let mut tail = self.tail.lock();
+        let from = tail.end();
+        if tail.names.back().is_some_and(|named| named.id == id) {
+            return;
+        }
+        // Nothing was recorded under the last name.
+        tail.names.pop_back_if(|named| named.from == from);
+        tail.names.push_back(Named { from, id });
+    }
+
     /// The next effect is preceded by a SELECT: a reader begins here that knows no database.
     pub fn forget_database(&self) {
         self.tail.lock().db = None;
@@ -334,13 +388,6 @@ impl Journal {
     /// `OutOfReach` if the bytes are gone, or the offset is beyond the end.
     pub fn read(&self, from: Offset, max: usize) -> Result<Vec<Part>, OutOfReach> {
         self.tail.lock().read(from, max)
-    }
-
-    /// Ranges at or after `from` that only replicas are to see, in order.
-    #[must_use]
-    pub fn stream_only(&self, from: Offset) -> Vec<StreamOnly> {
-        let tail = self.tail.lock();
-        tail.stream_only.iter().filter(|range| range.start >= from).copied().collect()
     }
 
     /// Lets go what no reader needs and what exceeds the backlog.
@@ -465,6 +512,9 @@ impl Tail {
         while self.stream_only.front().is_some_and(|range| range.start < first) {
             self.stream_only.pop_front();
         }
+        while self.names.get(1).is_some_and(|named| named.from <= first) {
+            self.names.pop_front();
+        }
     }
 }
 
@@ -560,8 +610,37 @@ mod tests {
         journal.append_stream_only(b"PING");
         journal.append_raw(DbIndex(0), b"d");
         assert_eq!(text(&journal, Offset(0)), b"abcPINGd");
-        assert_eq!(journal.stream_only(Offset(0)), [StreamOnly { start: Offset(3), len: 4 }]);
-        assert!(journal.stream_only(Offset(4)).is_empty());
+        let reader = journal.join(Offset(0)).expect("the beginning");
+        let hidden = |from| reader.marks(&journal, Offset(from)).expect("current").hidden;
+        assert_eq!(hidden(0), [StreamOnly { start: Offset(3), len: 4 }]);
+        assert!(hidden(4).is_empty());
+    }
+
+    #[test]
+    fn a_name_holds_from_where_it_was_given() {
+        let journal = Journal::default();
+        let id = |seed: u8| ReplicationId::from_bits([seed; 20]);
+        journal.set_mode(Mode::Own, Some(Offset(10)));
+        journal.name(id(1));
+        journal.append_raw(DbIndex(0), b"abc");
+        journal.name(id(2));
+        journal.name(id(3));
+        journal.append_raw(DbIndex(0), b"d");
+        let reader = journal.join(Offset(10)).expect("the beginning");
+        let marks = reader.marks(&journal, Offset(10)).expect("current");
+        assert_eq!(marks.names.len(), 2, "nothing was ever called by the second name");
+        let at = |offset| marks.name_at(Offset(offset));
+        assert_eq!([at(9), at(10), at(12)], [None, Some(id(1)), Some(id(1))]);
+        assert_eq!([at(13), at(99)], [Some(id(3)); 2]);
+        drop(reader);
+        for _ in 0..3 {
+            journal.append_raw(DbIndex(0), &vec![b'x'; BLOCK]);
+        }
+        let reader = journal.join(journal.end()).expect("the end");
+        let marks = reader.marks(&journal, journal.end()).expect("current");
+        assert_eq!(marks.names, [Named { from: Offset(13), id: id(3) }]);
+        journal.set_mode(Mode::Follows, Some(Offset(5)));
+        assert!(reader.marks(&journal, Offset(5)).is_err(), "of another journal");
     }
 
     proptest! {

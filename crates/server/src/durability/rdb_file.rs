@@ -9,6 +9,7 @@ use std::sync::mpsc::sync_channel;
 use std::time::{Duration, Instant};
 
 use larder_persist::rdb::{self, Entry, Item, Options, Reader, WriteError, Writer};
+use larder_protocol::encode::encode_command;
 use larder_store::keyspace::Located;
 use larder_store::snapshot::{self, Snapshot};
 use larder_store::{DbIndex, Dues};
@@ -18,6 +19,7 @@ use super::changed::Tag;
 use super::pace::Pace;
 use super::save::SaveError;
 use crate::log::{notice, warning};
+use crate::replication::{Point, roles};
 use crate::shared::{Server, now};
 
 /// Records or members shown in one go, under the lock of a slot.
@@ -218,6 +220,9 @@ fn put(
 pub enum Due {
     /// They are passed over: nobody will hear of them again.
     Skip,
+    /// The same, but where the notes name a point of a history, that goes on from there, and the journal tells those
+    /// who hold these keys that they go.
+    Tell,
     /// They are kept: a log or a primary says when they go.
     Keep,
 }
@@ -335,8 +340,13 @@ fn read(
         };
         if entry.deadline.is_some_and(|when| when <= moment) {
             loaded.expired += 1;
-            if due == Due::Skip {
-                continue;
+            match due {
+                Due::Keep => {}
+                Due::Skip => continue,
+                Due::Tell => {
+                    tell_gone(server, &loaded, &entry);
+                    continue;
+                }
             }
         }
         if usize::try_from(entry.db).map_or(true, |db| db >= server.keyspace.databases()) {
@@ -360,6 +370,17 @@ fn read(
     hand_on(&mut batch);
     loaded.bytes = reader.offset();
     Ok(loaded)
+}
+
+/// A key of the file is no more: those who have it hear of it, if the data is a point of a history.
+fn tell_gone(server: &Server, loaded: &Loaded, entry: &Entry) {
+    if !server.journal.is_active() {
+        let Some(point) = Point::noted(loaded, server.keyspace.databases()) else { return };
+        server.exclusively(|_| roles::resume(server, point));
+    }
+    let mut effect = Vec::new();
+    encode_command(&mut effect, &[b"DEL".as_slice(), &entry.key]);
+    server.journal.append(DbIndex(u8::try_from(entry.db).unwrap_or(0)), &effect);
 }
 
 /// Removes the keys that a note names, in all databases.

@@ -15,10 +15,10 @@ use larder_store::DbIndex;
 use larder_store::snapshot::{self, Snapshot};
 use parking_lot::Mutex;
 
-use super::rdb_file::{self, Due};
+use super::rdb_file::{self, Due, Loaded};
 use crate::config::Config;
 use crate::log::{notice, warning};
-use crate::replication::{self, Point};
+use crate::replication::{self, Point, roles};
 use crate::shared::{Server, now};
 
 /// How saving stands; INFO shows it.
@@ -412,34 +412,50 @@ pub fn reload(server: &Server, dirty: u64, saves: bool, empties: bool) -> Result
             server.background.free_tables(server.keyspace.flush(DbIndex(db)), true);
         }
     }
-    load(server)
+    load(server, Due::Skip).map(drop)
+}
+
+/// Fills the keyspace from the file, if there is one, at the start: if its data is a point of a history, that goes on.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_at_start(server: &Server) -> Result<(), String> {
+    // What is due, the primary says.
+    let follows = server.config().replicaof.is_some();
+    let loaded = load(server, if follows { Due::Keep } else { Due::Tell })?;
+    let point = loaded.and_then(|loaded| Point::noted(&loaded, server.keyspace.databases()));
+    if let Some(point) = point
+        && !server.journal.is_active()
+    {
+        server.exclusively(|_| roles::resume(server, point));
+    }
+    Ok(())
 }
 
 /// Fills the keyspace from the file, if there is one.
 ///
 /// # Errors
 /// Why the file is refused, and where; or that it cannot be read.
-pub fn load(server: &Server) -> Result<(), String> {
+fn load(server: &Server, due: Due) -> Result<Option<Loaded>, String> {
     let config = server.config();
     let path = path(&config);
     let file = match File::open(&path) {
         Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("Can't open {}: {error}", path.display())),
     };
     let begun = Instant::now();
     let source = BufReader::with_capacity(1 << 20, file);
-    let loaded = rdb_file::load(server, source, Due::Skip)
+    let loaded = rdb_file::load(server, source, due)
         .map_err(|error| format!("{}: {error}", path.display()))?;
     for (place, count) in server.saves.loaded.iter().zip([loaded.keys, loaded.expired]) {
         place.store(count, Ordering::Relaxed);
     }
-    server.replication.resume_at(Point::noted(&loaded, server.keyspace.databases()));
     notice(&format!(
         "DB loaded from disk: {:.3} seconds, {} keys, {} expired",
         begun.elapsed().as_secs_f64(),
         loaded.keys,
         loaded.expired
     ));
-    Ok(())
+    Ok(Some(loaded))
 }

@@ -348,7 +348,9 @@ impl<'s> Feed<'s> {
         loop {
             let parts = reader.read(journal, PORTION)?;
             if parts.is_empty() {
-                if self.server.stopping.load(Ordering::Acquire) {
+                if self.server.replication.over.load(Ordering::Acquire)
+                    && !self.replica.lags(journal.end())
+                {
                     return Err(End::Stopping);
                 }
                 reader.wait(journal, LOOK);

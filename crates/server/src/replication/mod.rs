@@ -91,8 +91,6 @@ pub struct State {
     pub sync_bytes: [u64; 2],
     /// The hand-over of FAILOVER is asked for with the next PSYNC.
     pub asks_failover: bool,
-    /// What the loaded file says that its data is.
-    resume: Option<Point>,
 }
 
 /// A point of a history, as files and snapshots note it.
@@ -178,6 +176,10 @@ pub struct Replication {
     pub heard: AtomicI64,
     /// The history is kept for those who come back.
     pub kept: AtomicBool,
+    /// The server ends without waiting for replicas (SHUTDOWN NOW).
+    pub hurries: AtomicBool,
+    /// The server ends, and nothing is recorded any more.
+    pub over: AtomicBool,
     /// When the last replica left.
     alone_since: AtomicI64,
     pinged: AtomicI64,
@@ -195,7 +197,6 @@ impl Default for Replication {
             peer: None,
             sync_bytes: [0; 2],
             asks_failover: false,
-            resume: None,
         };
         Replication {
             state: Mutex::new(state),
@@ -207,6 +208,8 @@ impl Default for Replication {
             gates: AtomicU8::new(0),
             heard: AtomicI64::new(0),
             kept: AtomicBool::new(false),
+            hurries: AtomicBool::new(false),
+            over: AtomicBool::new(false),
             alone_since: AtomicI64::new(now().0),
             pinged: AtomicI64::new(0),
         }
@@ -243,11 +246,6 @@ impl Replication {
     /// Whether another server is followed.
     pub fn is_replica(&self) -> bool {
         self.state.lock().primary.is_some()
-    }
-
-    /// The data was loaded, and is this point.
-    pub fn resume_at(&self, point: Option<Point>) {
-        self.state.lock().resume = point;
     }
 
     /// The journal begins to record: what was changed before is in no history that anybody could continue.
@@ -328,13 +326,14 @@ const PING: &[u8] = b"*1\r\n$4\r\nPING\r\n";
 /// # Errors
 /// If there is no thread to be had.
 pub fn begin(server: &Arc<Server>) -> std::io::Result<()> {
-    let point = server.replication.state().resume.take();
     if let Some((host, port)) = server.config().replicaof.clone() {
         let primary = Primary { host, port };
         server.exclusively(|states| {
+            let database = server.journal.database();
             roles::follow(server, states, primary, false);
-            if let Some(point) = point {
-                roles::resume(server, point);
+            if let Some(database) = database {
+                // The stream goes on where the file ended.
+                server.journal.append_raw(database, &[]);
             }
         });
     }
@@ -391,6 +390,7 @@ fn forget_history(server: &Server) {
         replication.kept.store(false, Ordering::Release);
         server.journal.set_backlog(0);
         replication.begin_history();
+        server.name_history();
         if !server.journal.has_readers() {
             server.set_journal(Mode::Off, None);
         }
@@ -410,11 +410,23 @@ pub fn keep_history(server: &Server) {
     }
 }
 
-/// Lets replicas have what is still on its way to them; the workers have ended.
+/// Lets replicas have what is still on its way to them, so that they can go on when this server comes back; the workers
+/// have ended.
 pub fn finish(server: &Server) {
     let until = now().saturating_add(i64::from(server.config().shutdown_timeout) * 1000);
+    let lag = || server.replication.replicas.some_lag(server.journal.end());
+    if server.replication.hurries.load(Ordering::Acquire) || !lag() {
+        return;
+    }
+    server.exclusively(|_| server.replication.waits.ask(server, server.journal.end()));
+    server.replication.over.store(true, Ordering::Release);
     server.journal.wake();
-    while now() < until && server.replication.replicas.some_lag(server.journal.end()) {
+    while now() < until && lag() {
         std::thread::sleep(Duration::from_millis(10));
+    }
+    if lag() {
+        crate::log::warning(
+            "Some replicas do not have everything yet: the server ends nevertheless",
+        );
     }
 }

@@ -69,6 +69,15 @@ impl Replica {
         Offset(self.sent.load(Ordering::Acquire))
     }
 
+    /// Whether it follows the stream and does not have all of it. What was only sent may be lost when the connection
+    /// ends; but one that acknowledges nothing tells no more.
+    pub fn lags(&self, end: Offset) -> bool {
+        let follower = self.follower.lock();
+        let is_silent = !follower.capabilities.psync2 && follower.acked == Offset(0);
+        let has = if is_silent { self.sent() } else { follower.acked };
+        follower.stage == Stage::Online && has < end
+    }
+
     /// The address under which others reach it, as far as it told.
     pub fn host(&self, follower: &Follower) -> String {
         follower.address.clone().unwrap_or_else(|| match self.client.stream.peer() {
@@ -155,12 +164,8 @@ impl Replicas {
             })
     }
 
-    /// Whether some follow the stream and were not sent all of it.
+    /// Whether some follow the stream and do not have all of it.
     pub fn some_lag(&self, end: Offset) -> bool {
-        self.all().iter().any(|replica| {
-            !replica.is_gone()
-                && replica.follower.lock().stage == Stage::Online
-                && replica.sent() < end
-        })
+        self.all().iter().any(|replica| !replica.is_gone() && replica.lags(end))
     }
 }

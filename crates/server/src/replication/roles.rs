@@ -36,6 +36,7 @@ pub fn follow(server: &Server, others: &mut Others<'_>, primary: Primary, asks_f
 /// Is a primary from now on: what it followed stays known, so that those who followed the same can go on here.
 pub fn lead(server: &Server) {
     let replication = &server.replication;
+    let was_synced;
     {
         let mut state = replication.state();
         if state.primary.take().is_none() {
@@ -48,28 +49,44 @@ pub fn lead(server: &Server) {
         if let Some(peer) = state.peer.take() {
             peer.stream.shutdown();
         }
-        if state.synced {
+        was_synced = state.synced;
+        if was_synced {
             state.lineage.promote(fresh_id(), server.journal.end());
         } else {
             state.lineage.replace(fresh_id());
         }
         state.synced = true;
     }
-    server.set_journal(Mode::Own, None);
+    // What a copy that failed left behind is in no log: it begins anew.
+    let anew = (!was_synced).then(|| server.journal.end());
+    server.set_journal(Mode::Own, anew);
     keep_history(server);
     // They learn the new name of the history when they come back.
     replication.replicas.close_all();
     enact(server);
 }
 
-/// The data is this point of the history that is followed: it goes on from there, if the primary still can.
+/// The data that a start finds is this point of a history, and nothing was recorded since. One that is to follow goes
+/// on from there, if its primary still can. One that leads begins a history of its own there, which those who hold no
+/// more than this may go over to.
 pub fn resume(server: &Server, point: Point) {
     let Position { id, offset } = point.position;
-    server.set_journal(Mode::Follows, Some(offset));
-    server.journal.append_raw(point.database, &[]);
-    let mut state = server.replication.state();
-    state.lineage.replace(id);
-    state.synced = true;
+    let follows = server.config().replicaof.is_some();
+    server.set_journal(if follows { Mode::Follows } else { Mode::Own }, Some(offset));
+    {
+        let mut state = server.replication.state();
+        state.lineage.replace(id);
+        if !follows {
+            state.lineage.promote(fresh_id(), offset);
+        }
+        state.synced = true;
+    }
+    server.name_history();
+    if follows {
+        server.journal.append_raw(point.database, &[]);
+    } else {
+        keep_history(server);
+    }
 }
 
 /// The data is no longer what the history says: who follows this server takes all of it anew, and so does this
@@ -97,6 +114,7 @@ pub fn rename(server: &Server, id: ReplicationId) {
         let end = server.journal.end();
         state.lineage.continue_as(id, end);
         drop(state);
+        server.name_history();
         server.replication.replicas.close_all();
     }
 }

@@ -86,7 +86,8 @@ pub(super) static ROWS: &[Row] = &[
         "aof-checksum-enabled",
         Kind::Bool,
         "yes",
-        "Checksums in the append-only file, as notes that Redis 7 skips.",
+        "Checksums in the append-only file, and where in the replication history it is, as notes that Redis 7 \
+         skips.",
     )
     .immutable(),
     Row::new("aof-disable-auto-gc", Kind::Bool, "no", "Keeps old append-only files."),

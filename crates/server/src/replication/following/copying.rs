@@ -255,6 +255,7 @@ impl<'s> Session<'s, '_> {
             state.lineage.replace(id);
             state.synced = true;
         }
+        server.name_history();
         *self.applier = Applier::new(server, database);
         self.connected();
     }
