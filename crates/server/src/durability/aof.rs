@@ -5,6 +5,7 @@
 //! Where the disk fails it says so (`Gate::fail`) and tries again until it works: what was acknowledged is on
 //! disk by then, what was not is still in the journal.
 
+mod log;
 mod reload;
 
 use std::io;
@@ -13,9 +14,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use larder_cluster::replication::{Offset, ReplicationId};
+use larder_cluster::replication::Offset;
 use larder_persist::aof::set::LogSet;
-use larder_persist::aof::timestamp_line;
 use larder_protocol::encode::encode_command;
 use larder_store::DbIndex;
 use parking_lot::{Condvar, Mutex};
@@ -23,12 +23,13 @@ use parking_lot::{Condvar, Mutex};
 use super::cut::{Cut, cut};
 use super::files::FolderDisk;
 use super::gate::Promise;
-use super::journal::{Marks, Mode, OutOfReach, Part, Reader};
+use super::journal::{Mode, OutOfReach, Reader};
 use super::rewrite::{self, Rewrite};
 use crate::blocking::Waiter;
 use crate::config::{AppendFsync, Config};
 use crate::log::{notice, warning};
 use crate::shared::{Server, now};
+pub(super) use log::Log;
 
 /// How long the thread sleeps at most before it looks whether anything was asked.
 const LOOK: Duration = Duration::from_millis(100);
@@ -37,13 +38,9 @@ const PACE: Duration = Duration::from_millis(10);
 /// What is not on disk grows no older than this before it is forced there (`everysec`), so that with the time that
 /// this takes no more than a second is ever lost.
 const SYNC_AFTER: Duration = Duration::from_millis(500);
-/// From this age on replies wait.
-const LATE_AFTER_MS: i64 = 1000;
 /// As many bytes are forced to disk sooner: until then the journal keeps them, and what it keeps pushes the data out
 /// of the caches.
 const SYNC_BYTES: u64 = 4 << 20;
-/// Bytes of the journal taken at once.
-const TAKE_BYTES: usize = 4 << 20;
 /// Bytes that the log may lag behind before commands are held back.
 pub const LAG_BYTES_MAX: u64 = 64 << 20;
 /// An error that stays is logged once in this time.
@@ -275,198 +272,6 @@ impl From<OutOfReach> for Trouble {
     fn from(_: OutOfReach) -> Trouble {
         Trouble::Lost
     }
-}
-
-/// The log that is written, and how far it is.
-pub(super) struct Log {
-    pub(super) set: LogSet<FolderDisk>,
-    reader: Reader,
-    /// Up to where the files were handed the journal.
-    position: Offset,
-    /// Bytes of the files before the one that is written to.
-    pub(super) before: u64,
-    /// Its first base is not there yet.
-    pub(super) begins: bool,
-    /// Since when there is something that is not on disk.
-    unsynced: Option<Instant>,
-    /// When everything was there last, by both clocks.
-    clean: (Instant, i64),
-    /// How long the last sync took.
-    took: Duration,
-    /// The second of the last timestamp.
-    timestamp: i64,
-    /// The note that everything is on disk was written.
-    confirmed: bool,
-    /// When everything was forced to disk last.
-    synced: Instant,
-    /// The history that the last note of a place names; `None`: there is none that holds.
-    told: Option<ReplicationId>,
-    /// Bytes of the journal were passed over since that note.
-    gap: bool,
-}
-
-impl Log {
-    fn new(started: Started, server: &Server) -> Log {
-        let Started { set, reader, before } = started;
-        let position = reader.position();
-        server.gate.reach(position);
-        Log {
-            set,
-            reader,
-            position,
-            before,
-            begins: false,
-            unsynced: None,
-            clean: (Instant::now(), now().0),
-            took: Duration::ZERO,
-            timestamp: 0,
-            confirmed: false,
-            synced: Instant::now(),
-            told: None,
-            gap: false,
-        }
-    }
-
-    /// Hands over what the journal has, up to an offset if one is given.
-    fn drain(
-        &mut self,
-        server: &Server,
-        config: &Config,
-        to: Option<Offset>,
-    ) -> Result<(), Trouble> {
-        let to = to.unwrap_or_else(|| server.journal.end());
-        while self.position < to {
-            let parts = self.reader.read_from(&server.journal, self.position, TAKE_BYTES)?;
-            if parts.is_empty() {
-                return Ok(());
-            }
-            self.note_time(config)?;
-            let marks = self.reader.marks(&server.journal, self.position)?;
-            for part in &parts {
-                for (bytes, end) in pieces(part, &marks, to) {
-                    if bytes.is_empty() {
-                        self.gap |= end > self.position;
-                    } else {
-                        self.note_place(&marks)?;
-                    }
-                    self.set.append(bytes, end.0)?;
-                    self.position = end;
-                }
-            }
-            self.confirmed = false;
-            if self.unsynced.is_none() {
-                // It came at some time since everything was on disk.
-                let (moment, ms) = self.clean;
-                self.unsynced = Some(moment);
-                server.gate.late_from(Some(larder_base::time::Millis(ms + LATE_AFTER_MS)));
-            }
-        }
-        Ok(())
-    }
-
-    /// Says where in which history the log is, unless the last note and what follows it do: a replica that starts from
-    /// it goes on from there, and those who follow a primary may, too.
-    fn note_place(&mut self, marks: &Marks) -> io::Result<()> {
-        let Some(id) = marks.name_at(self.position) else { return Ok(()) };
-        if self.told != Some(id) || self.gap {
-            self.set.place(id.as_str(), self.position.0)?;
-            (self.told, self.gap) = (Some(id), false);
-        }
-        Ok(())
-    }
-
-    /// Says so at an end, or in a pause that may be one.
-    fn note_rest(&mut self, server: &Server) -> Result<(), Trouble> {
-        let marks = self.reader.marks(&server.journal, self.position)?;
-        Ok(self.note_place(&marks)?)
-    }
-
-    /// Puts the files in order after a failure: what is not in them is handed over again.
-    fn mend(&mut self) -> io::Result<()> {
-        self.position = Offset(self.set.mend()?);
-        // The last note may be gone.
-        self.told = None;
-        Ok(())
-    }
-
-    fn note_time(&mut self, config: &Config) -> io::Result<()> {
-        let second = now().0 / 1000;
-        if config.aof_timestamp_enabled && second != self.timestamp {
-            self.timestamp = second;
-            self.set.append(&timestamp_line(second), self.position.0)?;
-        }
-        Ok(())
-    }
-
-    /// Forces everything that was handed over to disk.
-    fn sync(&mut self, server: &Server) -> io::Result<()> {
-        let begun = (Instant::now(), now().0);
-        let age = self.unsynced.map(|since| begun.0 - since).unwrap_or_default();
-        let mark = self.set.sync()?;
-        self.took = begun.0.elapsed();
-        if age + self.took > Duration::from_millis(LATE_AFTER_MS.unsigned_abs()) {
-            server.aof.note(|status| status.delayed += 1);
-        }
-        self.clean = begun;
-        self.synced = Instant::now();
-        self.unsynced = None;
-        self.reader.advance(Offset(mark));
-        server.gate.late_from(None);
-        server.journal.trim();
-        self.publish(server);
-        if server.gate.reach(Offset(mark)) {
-            wake_workers(server);
-        }
-        server.replication.waits.check(server);
-        Ok(())
-    }
-
-    fn publish(&self, server: &Server) {
-        server.gate.take(Some(self.reader.position()));
-        let size = self.before + self.set.len();
-        server.aof.note(|status| status.size = size);
-    }
-
-    /// Waits a little for those who are about to write, so that one sync serves more of them.
-    fn gather(&self, server: &Server) {
-        let (begun, budget) = (Instant::now(), (self.took / 4).min(Duration::from_micros(500)));
-        let mut end = server.journal.end();
-        let mut quiet = 0;
-        while quiet < 3 && begun.elapsed() < budget {
-            std::thread::yield_now();
-            let next = server.journal.end();
-            quiet = if next == end { quiet + 1 } else { 0 };
-            end = next;
-        }
-    }
-}
-
-/// The bytes of a part that the log is to have, each with the offset where it ends, up to an offset. Where it is to have
-/// none, they are empty; none crosses a place where the history is named anew.
-fn pieces<'p>(part: &'p Part, marks: &Marks, to: Offset) -> Vec<(&'p [u8], Offset)> {
-    let (mut at, end) = (part.start, part.end().min(to));
-    if at >= end {
-        return Vec::new();
-    }
-    let place = |offset: Offset| usize::try_from(offset.since(part.start)).unwrap_or(usize::MAX);
-    let hidden = marks.hidden.iter().map(|range| (range.start, range.start.plus(range.len)));
-    let bounds = hidden.clone().flat_map(|(from, until)| [from, until]);
-    let names = marks.names.iter().map(|named| named.from);
-    let mut bounds: Vec<Offset> =
-        bounds.chain(names).filter(|bound| at < *bound && *bound < end).collect();
-    bounds.push(end);
-    bounds.sort_unstable();
-    bounds.dedup();
-    let mut hidden = hidden.peekable();
-    let mut pieces = Vec::with_capacity(bounds.len());
-    for bound in bounds {
-        while hidden.next_if(|(_, until)| *until <= at).is_some() {}
-        let is_hidden = hidden.peek().is_some_and(|(from, _)| *from <= at);
-        let bytes = part.bytes().get(place(at)..place(bound)).filter(|_| !is_hidden);
-        pieces.push((bytes.unwrap_or(&[]), bound));
-        at = bound;
-    }
-    pieces
 }
 
 fn wake_workers(server: &Server) {
