@@ -22,6 +22,9 @@ const HEAD_BYTES: usize = 10;
 fn header(out: &mut Vec<u8>, kind: u8, len: usize) {
     match u8::try_from(len) {
         Ok(digit @ ..10) => out.extend_from_slice(&[kind, b'0' + digit, b'\r', b'\n']),
+        Ok(two @ 10..100) => {
+            out.extend_from_slice(&[kind, b'0' + two / 10, b'0' + two % 10, b'\r', b'\n']);
+        }
         _ => {
             out.push(kind);
             number::write_u64(out, len as u64);
@@ -39,5 +42,10 @@ mod tests {
         let mut out = Vec::new();
         encode_command(&mut out, &["SET", "k", ""]);
         assert_eq!(out, b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n");
+        for len in [9, 10, 57, 99, 100, 255, 256, 4000] {
+            let (mut out, text) = (Vec::new(), "x".repeat(len));
+            encode_command(&mut out, &[&text]);
+            assert_eq!(out, format!("*1\r\n${len}\r\n{text}\r\n").as_bytes());
+        }
     }
 }
