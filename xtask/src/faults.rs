@@ -285,6 +285,11 @@ impl Life {
             self.saves.again(client)?;
             ensure!(self.saves.wait(client)?, "a save fails on a disk that works again");
         }
+        if plan.is_some_and(|plan| plan.moment == Moment::Turn) {
+            // It may have been refused.
+            let turned = client.call(&["CONFIG", "SET", "appendonly", "yes"])?;
+            ensure!(matches!(turned, Value::Simple(_)), "the log is not turned on: {turned:?}");
+        }
         let mut patience = Patience::of(Duration::from_secs(5));
         loop {
             let written = subject.connect()?.call(&["SET", "probe", "2"]);

@@ -56,9 +56,8 @@ fn without_forcing_a_kill_loses_nothing_that_the_system_was_given() {
         assert_eq!(server.ask(&format!("SET key:{number} {number}")), ["OK"]);
     }
     // Written at most some hundredths of a second later, though never forced to disk.
-    let size =
-        || fs::metadata(folder.path("appendonlydir/appendonly.aof.1.incr.aof")).unwrap().len();
-    until("the log grows", || size() > 100 * 30);
+    let file = folder.path("appendonlydir/appendonly.aof.1.incr.aof");
+    until("the last is written", || fs::read_to_string(&file).unwrap().contains("key:99"));
     drop(server);
     let mut server = logging(&folder, &options);
     assert_eq!(server.ask("DBSIZE"), ["100"]);
@@ -104,6 +103,50 @@ fn a_log_that_has_grown_is_rewritten_by_itself_and_less_often_where_that_fails()
     let server = logging(&folder, &options);
     assert_eq!(server.ask("GET other"), ["value"]);
     assert_eq!(server.ask("STRLEN key"), ["2000"]);
+}
+
+#[test]
+fn a_log_is_rewritten_where_none_is_written_and_begins_when_it_is_turned_on() {
+    let folder = Folder::new("rewrite-alone");
+    let options = ["--appendonly", "no"];
+    let server = logging(&folder, &options);
+    let mut client = server.connect();
+    client.ask("SET key 1");
+    client.ask("BGREWRITEAOF");
+    until("it is written", || told(&mut client, "aof_rewrites") == "1");
+    assert_eq!(told(&mut client, "aof_last_bgrewrite_status"), "ok");
+    let named =
+        || fs::read_to_string(folder.path("appendonlydir/appendonly.aof.manifest")).unwrap();
+    assert!(named().contains(".base.rdb") && !named().contains(".incr.aof"), "{}", named());
+    client.ask("SET key 2");
+    // Off and on again within a moment, too.
+    for turn in ["yes", "no", "yes"] {
+        assert_eq!(client.ask(&format!("CONFIG SET appendonly {turn}")), ["OK"]);
+    }
+    until("it has begun", || told(&mut client, "aof_rewrite_in_progress") == "0");
+    assert!(named().contains(".incr.aof"), "{}", named());
+    assert_eq!(told(&mut client, "aof_enabled"), "1");
+    client.ask("CONFIG SET appendfsync always");
+    client.ask("SET key 3");
+    drop(server);
+    assert_eq!(logging(&folder, &[]).ask("GET key"), ["3"]);
+}
+
+#[test]
+fn a_log_that_is_being_begun_at_the_end_is_completed() {
+    let folder = Folder::new("begun-at-end");
+    let mut server = logging(&folder, &["--appendonly", "no", "--enable-debug-command", "yes"]);
+    let mut client = server.connect();
+    assert_eq!(client.ask("DEBUG POPULATE 300000"), ["OK"]);
+    assert_eq!(client.ask("CONFIG SET appendonly yes"), ["OK"]);
+    assert_eq!(client.ask("SET key 1"), ["OK"]);
+    server.signal("-TERM");
+    assert_eq!(server.ended(), Some(0));
+    let server = logging(&folder, &[]);
+    assert_eq!(
+        (server.ask("GET key"), server.ask("DBSIZE")),
+        (vec!["1".into()], vec!["300001".into()])
+    );
 }
 
 #[test]

@@ -315,6 +315,11 @@ impl Writer {
                 self.begin();
             }
             self.rewrites();
+            {
+                let wish = server.aof.wish.lock();
+                let begins = wish.on && self.log.as_ref().is_none_or(|log| log.begins);
+                server.aof.note(|status| status.begins = begins);
+            }
             self.reload();
             let config = server.config();
             let worked = self.turn(&config);
@@ -464,7 +469,6 @@ impl Writer {
         warning(&format!("The append-only file cannot be begun, it is tried again: {reason}"));
         self.not_before = Instant::now() + Duration::from_secs(1);
         rewrite::note_failure(&self.server);
-        self.server.aof.note(|status| status.begins = true);
     }
 
     /// The journal began anew, as a replica's does after a full copy: the log begins anew with it.
@@ -528,10 +532,7 @@ impl Writer {
         if wanted && self.log.as_ref().is_none_or(|log| log.begins) {
             warning("The append-only file was never begun: it ends where the one before it did");
         }
-        let Some(mut log) = self.log.take() else {
-            self.server.aof.note(|status| status.begins = false);
-            return;
-        };
+        let Some(mut log) = self.log.take() else { return };
         let config = self.server.config();
         if self.server.gate.is_failing() {
             // The last chance.
@@ -556,9 +557,14 @@ impl Writer {
         server.gate.fail(None);
         server.gate.promise(Promise::Nothing);
         server.gate.take(None);
-        server.aof.note(|status| {
-            (status.on, status.begins, status.size, status.base_size) = (false, false, 0, 0);
-        });
+        {
+            // It may have been turned on again meanwhile.
+            let wish = server.aof.wish.lock();
+            server.aof.note(|status| {
+                status.on = wish.on && !wish.ended;
+                (status.begins, status.size, status.base_size) = (status.on, 0, 0);
+            });
+        }
         wake_workers(server);
         drop(log);
         server.exclusively(|_| {
@@ -585,7 +591,6 @@ impl Writer {
             if let Some(log) = &mut self.log {
                 // Without its base it was not there; it is tried again.
                 log.confirmed = false;
-                server.aof.note(|status| status.begins = log.begins);
                 if log.begins {
                     server.aof.note(|status| status.scheduled = true);
                 }
