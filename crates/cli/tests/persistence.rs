@@ -150,6 +150,36 @@ fn a_log_that_is_being_begun_at_the_end_is_completed() {
 }
 
 #[test]
+fn writes_are_refused_after_a_save_that_failed_until_one_succeeds() {
+    let folder = Folder::new("misconf");
+    // No file may be called that.
+    let long = "x".repeat(300);
+    let options = ["--appendonly", "no", "--enable-protected-configs", "yes"];
+    let server = logging(&folder, &[&options[..], &["--save", "3600 100000"]].concat());
+    let mut client = server.connect();
+    assert_eq!(client.ask("SET key 1"), ["OK"]);
+    assert_eq!(client.ask(&format!("CONFIG SET dbfilename {long}")), ["OK"]);
+    client.ask("BGSAVE");
+    until("it fails", || told(&mut client, "rdb_last_bgsave_status") == "err");
+    for refused in ["SET key 2", "DEL nokey", "PING"] {
+        let told = client.ask(refused).concat();
+        assert!(told.starts_with("MISCONF Redis is configured to save RDB snapshots"), "{told}");
+    }
+    assert_eq!(client.ask("GET key"), ["1"]);
+    assert_eq!(client.ask("CONFIG SET stop-writes-on-bgsave-error no"), ["OK"]);
+    assert_eq!(client.ask("SET key 2"), ["OK"]);
+    assert_eq!(client.ask("CONFIG SET stop-writes-on-bgsave-error yes"), ["OK"]);
+    assert!(client.ask("SET key 3")[0].starts_with("MISCONF"));
+    assert_eq!(client.ask("CONFIG SET dbfilename dump.rdb"), ["OK"]);
+    client.ask("BGSAVE");
+    until("one succeeds", || told(&mut client, "rdb_last_bgsave_status") == "ok");
+    assert_eq!(
+        (client.ask("SET key 4"), client.ask("PING")),
+        (vec!["OK".into()], vec!["PONG".into()])
+    );
+}
+
+#[test]
 fn a_single_file_of_redis_6_becomes_the_base() {
     let folder = Folder::new("adoption");
     // The first part in RDB form, as Redis 6 rewrites it.

@@ -315,11 +315,7 @@ impl Writer {
                 self.begin();
             }
             self.rewrites();
-            {
-                let wish = server.aof.wish.lock();
-                let begins = wish.on && self.log.as_ref().is_none_or(|log| log.begins);
-                server.aof.note(|status| status.begins = begins);
-            }
+            self.note_state();
             self.reload();
             let config = server.config();
             let worked = self.turn(&config);
@@ -458,8 +454,7 @@ impl Writer {
             None => LogSet::fresh(disk, &config.appendfilename, notes(&config))
                 .map_err(|error| error.to_string()),
         });
-        let begun = begun.and_then(|set| self.begin_with(set));
-        if let Err(reason) = begun {
+        if let Err(reason) = begun.and_then(|set| self.begin_with(set)) {
             self.begin_later(&reason);
         }
     }
@@ -513,14 +508,13 @@ impl Writer {
 
     /// A log that begins counts once its base is there: at the end it is waited for, as a save would be.
     fn complete(&mut self) {
-        let server = Arc::clone(&self.server);
         let begins = self.log.as_ref().is_some_and(|log| log.begins);
         if let Some(rewrite) = self.rewrite.take_if(|_| begins) {
             notice("The append-only file is being begun: its base is written first");
             while !rewrite.is_done() {
                 std::thread::sleep(Duration::from_millis(1));
             }
-            rewrite.finish(&server, self.log.as_mut());
+            rewrite.finish(&self.server, self.log.as_mut());
         }
     }
 
@@ -557,14 +551,8 @@ impl Writer {
         server.gate.fail(None);
         server.gate.promise(Promise::Nothing);
         server.gate.take(None);
-        {
-            // It may have been turned on again meanwhile.
-            let wish = server.aof.wish.lock();
-            server.aof.note(|status| {
-                status.on = wish.on && !wish.ended;
-                (status.begins, status.size, status.base_size) = (status.on, 0, 0);
-            });
-        }
+        self.note_state();
+        server.aof.note(|status| (status.size, status.base_size) = (0, 0));
         wake_workers(server);
         drop(log);
         server.exclusively(|_| {
@@ -574,6 +562,14 @@ impl Writer {
                 server.set_journal(Mode::Off, None);
             }
         });
+    }
+
+    /// Says how the log stands: by what is wanted now, which may have changed within this round.
+    fn note_state(&self) {
+        let wish = self.server.aof.wish.lock();
+        let on = wish.on && !wish.ended;
+        let begins = on && self.log.as_ref().is_none_or(|log| log.begins);
+        self.server.aof.note(|status| (status.on, status.begins) = (on, begins));
     }
 
     /// Gives a rewrite up.
