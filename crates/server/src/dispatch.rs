@@ -201,11 +201,12 @@ impl Turn<'_> {
     /// Nothing is changed that could not be kept.
     #[inline]
     fn check_disk(&self, entry: Entry) -> Result<(), Fault> {
-        let (server, writes) = (self.server, entry.command.flags.has(Flags::WRITE));
+        let server = self.server;
+        let writes = entry.command.flags.has(Flags::WRITE) || entry.command.name == "ping";
         if writes && server.saves.have_failed() && server.stops_writes() {
             return Err(NOT_SAVED);
         }
-        if server.gate.is_failing() && (writes || entry.command.name == "ping") {
+        if writes && server.gate.is_failing() {
             let reason = server.gate.reason();
             return Err(Fault::new(format!("MISCONF Errors writing to the AOF file: {reason}")));
         }
