@@ -42,6 +42,8 @@ pub struct Cut {
     pub latest_in: Option<Instant>,
     /// When the first of what is not there was acknowledged.
     pub earliest_out: Option<Instant>,
+    /// When the last of all was acknowledged.
+    pub last_acknowledged: Option<Instant>,
     /// Whether something is there that was not there at the start before.
     pub moved: bool,
 }
@@ -116,6 +118,7 @@ impl Ledger {
         let mut missing: Option<&Write> = None;
         for write in &self.writes {
             cut.acknowledged += u64::from(write.acknowledged.is_some());
+            cut.last_acknowledged = cut.last_acknowledged.max(write.acknowledged);
             if found.get(write.key).is_none_or(|found| write.value > *found) {
                 cut.lost += u64::from(write.acknowledged.is_some());
                 cut.earliest_out = earlier(cut.earliest_out, write.acknowledged);
