@@ -52,6 +52,8 @@ impl Wire {
                 Ok(0) => return Ok(None),
                 Ok(count) => self.received.extend_from_slice(&buffer[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return Ok(None),
+                // This process was held up and goes on.
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error).context("no reply in time"),
             }
         }
