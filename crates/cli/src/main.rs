@@ -2,6 +2,7 @@
 //! configuration file as its first argument, or under the name of redis-server, it behaves as that.
 
 mod alloc;
+mod broken;
 mod check;
 mod pages;
 mod pieces;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
             return ExitCode::from(1);
         }
     };
+    broken::end_at_once();
     pieces::install();
     let memory = MemoryProbe {
         used: alloc::used_memory,
