@@ -47,7 +47,7 @@ pub fn write(
         if !more {
             return Ok(sink.flush()?);
         }
-        pace.wait(|| match snapshot.is_broken(&server.keyspace) {
+        pace.wait(&server.stopping, || match snapshot.is_broken(&server.keyspace) {
             true => Err(SaveError::Flushed),
             false => Ok(progress(seen, all)?),
         })?;

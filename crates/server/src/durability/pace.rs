@@ -2,6 +2,7 @@
 //! be looked at then. It knows no data.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Longer sleeps are cut, so that whoever ends the work is heard.
@@ -30,11 +31,15 @@ impl Pace {
         self.nanos > 0
     }
 
-    /// A key is done. `look` is asked from time to time; its error ends the wait.
+    /// A key is done. `look` is asked from time to time; its error ends the wait. Nobody waits once the server `ends`.
     ///
     /// # Errors
     /// That of `look`.
-    pub fn wait<E>(&mut self, mut look: impl FnMut() -> Result<(), E>) -> Result<(), E> {
+    pub fn wait<E>(
+        &mut self,
+        ends: &AtomicBool,
+        mut look: impl FnMut() -> Result<(), E>,
+    ) -> Result<(), E> {
         const LEAST: u64 = 100_000;
         self.owed = self.owed.saturating_add(self.nanos);
         if self.owed < LEAST {
@@ -43,6 +48,9 @@ impl Pace {
         let mut left = Duration::from_nanos(std::mem::take(&mut self.owed));
         while !left.is_zero() {
             look()?;
+            if ends.load(Ordering::Relaxed) {
+                break;
+            }
             let part = left.min(SLICE);
             std::thread::sleep(part);
             left -= part;
@@ -72,12 +80,13 @@ mod tests {
                 looks += 1;
                 Ok::<_, ()>(())
             };
-            pace.wait(look).expect("nothing ends it");
+            pace.wait(&AtomicBool::new(false), look).expect("nothing ends it");
         }
         assert_eq!(looks, 2, "half a microsecond each");
         assert!(!Pace::of(0).is_slow());
         let mut long = Pace::of(60_000_000);
-        assert_eq!(long.wait(|| Err::<(), _>(7)), Err(7));
+        assert_eq!(long.wait(&AtomicBool::new(false), || Err::<(), _>(7)), Err(7));
+        assert_eq!(long.wait(&AtomicBool::new(true), || Ok::<_, ()>(())), Ok(()));
         assert!(begun.elapsed() < Duration::from_secs(30));
     }
 }

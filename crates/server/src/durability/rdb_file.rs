@@ -145,7 +145,7 @@ fn write_keys(
         if !more {
             break;
         }
-        pace.wait(|| match snapshot.is_broken(&server.keyspace) {
+        pace.wait(&server.stopping, || match snapshot.is_broken(&server.keyspace) {
             true => Err(SaveError::Flushed),
             false => Ok(progress(seen, all)?),
         })?;
@@ -354,7 +354,7 @@ fn read(
         }
         batch.push(entry);
         loaded.keys += 1;
-        pace.wait(|| match server.stopping.load(Ordering::Relaxed) {
+        pace.wait(&server.stopping, || match server.stopping.load(Ordering::Relaxed) {
             true => Err("the server ends".to_owned()),
             false => Ok(()),
         })?;
