@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Ok(manifest) = Manifest::parse(bytes) else { return };
-    let text = manifest.render();
+    let text = manifest.render(true);
     if text.is_empty() {
         return;
     }

@@ -36,7 +36,7 @@ pub trait Repeat {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// A file cannot be read.
-    #[error("{0}: {1}")]
+    #[error("{0} cannot be read: {1}")]
     Io(String, io::Error),
     /// A file breaks.
     #[error("{0}: {1}")]

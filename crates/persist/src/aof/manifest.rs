@@ -1,7 +1,7 @@
 //! The manifest of a multi-part log (Redis 7.0): one line a file, `file NAME seq N type b|i|h`. A file is the
 //! base (at most one), an increment, or history that waits for its deletion. It knows no file.
 //!
-//! Each of our lines ends with `crc SUM`, the sum of what stands before it: by one bit an increment would be history, which
+//! Each of our lines (unless `aof-checksum-enabled` is off) ends with `crc SUM`, the sum of what stands before it: by one bit an increment would be history, which
 //! is not read but deleted. Redis skips keys that it does not know, and lines without a sum are as good as its.
 
 use larder_base::number;
@@ -74,12 +74,12 @@ impl Manifest {
             return Err(ManifestError { line: 1, reason: "more than 1 MiB" });
         }
         if bytes.is_empty() {
-            return Err(ManifestError { line: 1, reason: "nothing" });
+            return Err(ManifestError { line: 1, reason: "Found an empty AOF manifest" });
         }
         for (n, line) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
             let added = line
                 .strip_suffix(b"\n")
-                .ok_or("a line that does not end")
+                .ok_or("Invalid AOF manifest file format (a line that does not end)")
                 .and_then(|line| manifest.add_line(line));
             added.map_err(|reason| ManifestError { line: n + 1, reason })?;
         }
@@ -88,13 +88,15 @@ impl Manifest {
 
     fn add_line(&mut self, line: &[u8]) -> Result<(), &'static str> {
         if line.len() > LINE_BYTES_MAX {
-            return Err("too long a line");
+            return Err("The AOF manifest file contains too long line");
         }
         if line.first() == Some(&b'#') {
             return Ok(());
         }
-        let words = words(line).ok_or("unbalanced quotes")?;
-        let (pairs, []) = words.as_chunks::<2>() else { return Err("a key without a value") };
+        let words = words(line).ok_or("Invalid AOF manifest file format (quotes)")?;
+        let (pairs, []) = words.as_chunks::<2>() else {
+            return Err("Invalid AOF manifest file format (a key without a value)");
+        };
         let (mut name, mut seq, mut kind) = (None, None, None);
         for [key, value] in pairs {
             if key == b"crc" && !is_sum(line, value) {
@@ -109,13 +111,13 @@ impl Manifest {
                         b"b" => Some(FileKind::Base),
                         b"i" => Some(FileKind::Increment),
                         b"h" => Some(FileKind::History),
-                        _ => return Err("an unknown type"),
+                        _ => return Err("Unknown AOF file type"),
                     };
                 }
                 _ => {}
             }
         }
-        let name = name.ok_or("no name")?;
+        let name = name.ok_or("Invalid AOF manifest file format (no name)")?;
         if name.is_empty() || name.contains(&b'/') || name.contains(&b'\\') || name.contains(&0) {
             return Err("a name that is a path");
         }
@@ -124,13 +126,20 @@ impl Manifest {
         if written.len() > NAME_BYTES_MAX {
             return Err("too long a name");
         }
-        let file = LogFile { name, seq: seq.filter(|seq| *seq > 0).ok_or("no number")? };
-        match kind.ok_or("no type")? {
-            FileKind::Base if self.base.is_some() => return Err("a second base"),
+        let file = LogFile {
+            name,
+            seq: seq
+                .filter(|seq| *seq > 0)
+                .ok_or("Invalid AOF manifest file format (no number)")?,
+        };
+        match kind.ok_or("Invalid AOF manifest file format (no type)")? {
+            FileKind::Base if self.base.is_some() => {
+                return Err("Found duplicate base file information");
+            }
             FileKind::Base => self.base = Some(file),
             FileKind::Increment => {
                 if self.increments.last().is_some_and(|last| last.seq >= file.seq) {
-                    return Err("an increment out of order");
+                    return Err("Found a non-monotonic sequence number");
                 }
                 self.increments.push(file);
             }
@@ -139,8 +148,8 @@ impl Manifest {
         Ok(())
     }
 
-    /// The text of the manifest.
-    pub fn render(&self) -> Vec<u8> {
+    /// The text of the manifest; `sums`: each line is summed up.
+    pub fn render(&self, sums: bool) -> Vec<u8> {
         let mut text = Vec::new();
         let base = self.base.iter().map(|file| (file, FileKind::Base));
         let history = self.history.iter().map(|file| (file, FileKind::History));
@@ -153,8 +162,11 @@ impl Manifest {
             number::write_u64(&mut text, file.seq);
             text.extend_from_slice(b" type ");
             text.extend_from_slice(kind.letter().as_bytes());
-            let sum = sum(text.get(begin..).unwrap_or_default());
-            text.extend_from_slice(&[SUM, sum.as_slice(), b"\n"].concat());
+            if sums {
+                let sum = sum(text.get(begin..).unwrap_or_default());
+                text.extend_from_slice(&[SUM, sum.as_slice()].concat());
+            }
+            text.push(b'\n');
         }
         text
     }

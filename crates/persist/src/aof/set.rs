@@ -465,7 +465,7 @@ impl<D: Disk> LogSet<D> {
         };
         let strays: Vec<_> = self.strays.iter().filter(|file| !is_named(file)).cloned().collect();
         manifest.history.extend(strays);
-        replace(&self.disk, &self.manifest_name(), &manifest.render())?;
+        replace(&self.disk, &self.manifest_name(), &manifest.render(self.seed.is_some()))?;
         self.manifest = manifest;
         self.strays.clear();
         Ok(())

@@ -98,23 +98,26 @@ fn a_manifest_returns_and_wrong_ones_are_refused_by_line() {
     let manifest = Manifest::parse(text).unwrap();
     assert_eq!(manifest.base.as_ref().unwrap().seq, 2);
     assert_eq!(manifest.increments[0].name, b"a b.2.incr.aof");
-    assert_eq!(Manifest::parse(&manifest.render()).unwrap(), manifest);
+    assert_eq!(Manifest::parse(&manifest.render(true)).unwrap(), manifest);
+    let plain = manifest.render(false);
+    assert!(!plain.windows(4).any(|part| part == b"crc "), "without sums, as Redis writes it");
+    assert_eq!(Manifest::parse(&plain).unwrap(), manifest);
     assert_eq!(manifest.next_base(b"x", true).name, b"x.3.base.rdb");
     assert_eq!(manifest.next_increment(b"x").name, b"x.4.incr.aof");
     // Short enough a line, but not so once its bytes are escaped (found by fuzzing).
     let long = [b"file ".as_slice(), &[7; 300], b" seq 1 type b\n"].concat();
     assert_eq!(Manifest::parse(&long).unwrap_err().reason, "too long a name");
     for (text, line, reason) in [
-        ("file a seq 1 type b\nfile b seq 2 type b\n", 2, "a second base"),
-        ("file a seq 2 type i\nfile b seq 2 type i\n", 2, "an increment out of order"),
+        ("file a seq 1 type b\nfile b seq 2 type b\n", 2, "Found duplicate base file information"),
+        ("file a seq 2 type i\nfile b seq 2 type i\n", 2, "Found a non-monotonic sequence number"),
         ("file ../a seq 1 type b\n", 1, "a name that is a path"),
-        ("file a seq 1 type z\n", 1, "an unknown type"),
-        ("file a seq 0 type b\n", 1, "no number"),
-        ("file a seq 1\n", 1, "no type"),
-        ("file a seq\n", 1, "a key without a value"),
-        ("file a seq 1 type b", 1, "a line that does not end"),
-        ("file \"a seq 1 type b\n", 1, "unbalanced quotes"),
-        ("", 1, "nothing"),
+        ("file a seq 1 type z\n", 1, "Unknown AOF file type"),
+        ("file a seq 0 type b\n", 1, "Invalid AOF manifest file format (no number)"),
+        ("file a seq 1\n", 1, "Invalid AOF manifest file format (no type)"),
+        ("file a seq\n", 1, "Invalid AOF manifest file format (a key without a value)"),
+        ("file a seq 1 type b", 1, "Invalid AOF manifest file format (a line that does not end)"),
+        ("file \"a seq 1 type b\n", 1, "Invalid AOF manifest file format (quotes)"),
+        ("", 1, "Found an empty AOF manifest"),
     ] {
         let error = Manifest::parse(text.as_bytes()).unwrap_err();
         assert_eq!((error.line, error.reason), (line, reason), "{text:?}");
@@ -126,7 +129,7 @@ fn every_flipped_bit_of_a_manifest_of_ours_is_found_or_changes_nothing() {
     let text = b"file a.7.base.rdb seq 7 type b\nfile a.3.incr.aof seq 3 type h\n\
         file \"a \\x01.4.incr.aof\" seq 4 type i\nfile a.5.incr.aof seq 5 type i\n";
     let manifest = Manifest::parse(text).unwrap();
-    let written = manifest.render();
+    let written = manifest.render(true);
     for at in 0..written.len() {
         for flip in (0..8).map(|bit| 1 << bit).chain([0xff]) {
             let mut damaged = written.clone();
@@ -327,7 +330,7 @@ proptest! {
             prop_assert!(error.whole <= error.offset && error.offset <= bytes.len() as u64);
         }
         if let Ok(manifest) = Manifest::parse(&bytes) {
-            prop_assert_eq!(Manifest::parse(&manifest.render()).unwrap_or_default(), manifest);
+            prop_assert_eq!(Manifest::parse(&manifest.render(true)).unwrap_or_default(), manifest);
         }
     }
 }
