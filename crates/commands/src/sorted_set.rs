@@ -376,6 +376,17 @@ fn zrandmember(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> 
     Ok(Outcome::Done)
 }
 
+/// The integer that Redis keeps in a listpack for this score, and which ZSCAN alone shows as it lies there.
+fn listed(score: f64) -> Option<i64> {
+    const MAX: f64 = 4_611_686_018_427_387_904.0;
+    if score.is_nan() || score.abs() > MAX {
+        return None;
+    }
+    #[expect(clippy::cast_possible_truncation, reason = "at most 2^62, and compared again below")]
+    let whole = score as i64;
+    (whole as f64 == score).then_some(whole)
+}
+
 fn zscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     ScanOptions::cursor(args)?;
     ctx.reply.array(2);
@@ -388,13 +399,17 @@ fn zscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     let mut shown = Vec::new();
     let (mut count, mut text) = (0, Vec::new());
     let mut inner = Reply::new(&mut shown, ctx.reply.version());
+    let is_list = sorted.encoding_name() == "listpack";
     let next = sorted.scan(options.cursor, options.count, |member, score| {
         if member.with_bytes(|bytes| options.shows(bytes)) {
             bulk(&mut inner, member);
             count += 1;
             if !options.bare {
                 text.clear();
-                number::write_f64(&mut text, score);
+                match listed(score).filter(|_| is_list) {
+                    Some(whole) => number::write_i64(&mut text, whole),
+                    None => number::write_f64(&mut text, score),
+                }
                 inner.bulk(&text);
                 count += 1;
             }
@@ -407,6 +422,23 @@ fn zscan(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
 #[cfg(test)]
 mod tests {
     use crate::testing::Bench;
+
+    #[test]
+    fn a_scan_shows_whole_scores_of_a_small_set_as_integers() {
+        let mut bench = Bench::new();
+        bench.script(&[
+            ("ZADD z 1427559239369981952 a", ":1"),
+            ("ZSCAN z 0", "*2 $1 0 *2 $1 a $19 1427559239369981952"),
+            ("ZSCORE z a", "$20 1.427559239369982e+18"),
+            ("ZADD z 4611686018427388928 a", ":0"),
+            ("ZSCAN z 0", "*2 $1 0 *2 $1 a $22 4.6116860184273889e+18"),
+        ]);
+        bench.settings.thresholds.zset_entries = 0;
+        bench.script(&[
+            ("ZADD y 1427559239369981952 a", ":1"),
+            ("ZSCAN y 0", "*2 $1 0 *2 $1 a $20 1.427559239369982e+18"),
+        ]);
+    }
 
     #[test]
     fn scores_are_written_under_conditions() {
