@@ -145,3 +145,37 @@ impl<S: Small + Clone, B: Clone> Clone for OneWord<S, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use larder_base::Millis;
+
+    use crate::{End, Hash, List, Set, SortedSet, Thresholds};
+
+    /// Small enough for Miri, which sees here what reaches a word in both of its forms.
+    #[test]
+    fn a_word_becomes_big_is_copied_and_ends() {
+        let limits = Thresholds {
+            hash_entries: 3,
+            set_intset: 3,
+            set_entries: 3,
+            zset_entries: 3,
+            list_size: 3,
+            ..Thresholds::default()
+        };
+        let (mut list, mut set, mut hash, mut sorted) =
+            (List::new(), Set::new(), Hash::new(), SortedSet::new());
+        for number in 0..8u8 {
+            let member = [b'a' + number; 20];
+            list.push(&member, End::Back, &limits);
+            set.insert(&member, &limits);
+            hash.set(&member, b"value", Millis(0), &limits);
+            sorted.insert(&member, number.into(), &limits);
+            let copies = (list.clone(), set.clone(), hash.clone(), sorted.clone());
+            assert_eq!(copies.0.len() + copies.1.len(), 2 * list.len());
+            assert_eq!(copies.2.len() + copies.3.len(), 2 * list.len());
+        }
+        assert_eq!(set.encoding_name(), "hashtable");
+        assert_eq!(list.iter().count() + hash.len() + sorted.len(), 24);
+    }
+}
