@@ -209,6 +209,8 @@ fn quicklist<R: BufRead>(
         let container = if second { input.length()? } else { 2 };
         let node = input.text()?.into_bytes();
         let elements = match (container, second) {
+            // Only a large element has a node to itself.
+            (1, _) if node.is_empty() => Err("a node of a list without bytes"),
             (1, _) => Ok(vec![Text::Bytes(&node)]),
             (2, true) => packed::listpack(&node),
             (2, false) => packed::ziplist(&node),
