@@ -108,7 +108,8 @@ pub(crate) fn add(
         let result = sorted.update(member, limits, |old| {
             allowed = options.decide(old, *score);
             no_number = allowed.is_some_and(f64::is_nan);
-            allowed.filter(|new| !new.is_nan())
+            // An equal score is not written: a negative zero stays what it is, here as on every copy.
+            allowed.filter(|new| !new.is_nan() && old != Some(*new))
         });
         if no_number {
             return Err(Fault::text("ERR resulting score is not a number (NaN)"));
