@@ -3,7 +3,7 @@
 use std::ops::{Bound, Range};
 
 use larder_base::number;
-use larder_store::value::SortedSet;
+use larder_store::value::{SortedSet, Text};
 use larder_store::{Deadline, EventClass, Value};
 
 use super::pair;
@@ -223,9 +223,12 @@ pub(super) fn zrangestore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outco
             // In the big form from the beginning: only that one keeps negative zeros.
             limits.zset_entries = 0;
         }
-        for (member, score) in sorted.range(ranks) {
+        let mut put = |(member, score): (Text<'_>, f64)| {
             member.with_bytes(|bytes| result.insert(bytes, score, &limits));
-        }
+        };
+        let found = sorted.range(ranks);
+        // The order matters where a long member makes it big half-way: up to there zeros lose their sign.
+        if query.reverse { found.rev().for_each(&mut put) } else { found.for_each(&mut put) }
     }
     store(ctx, args.at(1), result, "zrangestore");
     Ok(Outcome::Done)
