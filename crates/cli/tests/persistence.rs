@@ -272,3 +272,37 @@ fn times_are_noted_where_that_is_wanted_and_read_over_at_the_start() {
     );
     assert_eq!(server.ask("CONFIG SET aof-timestamp-enabled no"), ["OK"]);
 }
+
+/// SHUTDOWN and signals alike; what is configured for a signal is obeyed.
+#[test]
+fn a_server_that_cannot_save_goes_on_rather_than_end() {
+    let folder = Folder::new("end-without-disk");
+    let options = ["--appendonly", "no", "--save", "3600 1"];
+    let mut server = logging(&folder, &options);
+    let mut client = server.connect();
+    assert_eq!(client.ask("SET key 1"), ["OK"]);
+    // No file can replace it.
+    fs::create_dir_all(folder.path("dump.rdb/full")).unwrap();
+    assert_eq!(client.ask("SHUTDOWN"), ["ERR Errors trying to SHUTDOWN. Check logs."]);
+    server.signal("-TERM");
+    until("it is refused", || in_log(&folder, "SIGTERM received but the data cannot be saved"));
+    assert_eq!(client.ask("GET key"), ["1"]);
+    fs::remove_dir_all(folder.path("dump.rdb")).unwrap();
+    assert_eq!(client.ask("SHUTDOWN"), ["closed"]);
+    assert_eq!(server.ended(), Some(0));
+    let mut server = logging(&folder, &options);
+    let mut client = server.connect();
+    assert_eq!(client.ask("GET key"), ["1"]);
+    assert_eq!(client.ask("SET key 2"), ["OK"]);
+    assert_eq!(client.ask("CONFIG SET shutdown-on-sigint \"nosave now\""), ["OK"]);
+    server.signal("-INT");
+    assert_eq!(server.ended(), Some(0));
+    let mut server = logging(&folder, &options);
+    assert_eq!(server.ask("GET key"), ["1"]);
+    assert_eq!(server.ask("SET key 3"), ["OK"]);
+    fs::remove_file(folder.path("dump.rdb")).unwrap();
+    fs::create_dir_all(folder.path("dump.rdb/full")).unwrap();
+    assert_eq!(server.ask("SHUTDOWN SAVE FORCE"), ["closed"]);
+    assert_eq!(server.ended(), Some(0));
+    assert!(in_log(&folder, "The data was not saved"));
+}

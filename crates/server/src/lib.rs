@@ -13,6 +13,7 @@ pub mod control;
 pub mod databases;
 pub mod dispatch;
 pub mod durability;
+pub mod ending;
 pub mod events;
 pub mod eviction;
 pub mod latency;

@@ -2,7 +2,7 @@
 //! the workers, says what it does, and waits for the end.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use larder_net::{Mailbox, Reactor};
@@ -14,7 +14,7 @@ use crate::log::{notice, warning};
 use crate::shared::{MemoryProbe, Server, WorkerHandle};
 use crate::supervisor::Supervisor;
 use crate::worker::Worker;
-use crate::{registry, replication};
+use crate::{ending, registry, replication};
 
 /// Runs a server until it is told to end.
 ///
@@ -61,7 +61,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         .map_err(|error| format!("Can't chdir to '{}': {error}", server.config().dir))?;
     save::start(&server).map_err(|error| format!("No thread to save: {error}"))?;
     server.loading.store(true, Ordering::Release);
-    let ending = watch_signals()?;
+    let signalled = watch_signals()?;
     let mut threads = Vec::new();
     for (number, reactor) in reactors.into_iter().enumerate() {
         let worker = Worker::new(Arc::clone(&server), number, reactor, random()?);
@@ -82,7 +82,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
         .map_err(|error| format!("No thread to follow a primary: {error}"))?;
     announce(&server);
     supervisor.ready();
-    keep_running(&server, &ending);
+    keep_running(&server, &signalled);
     supervisor.stopping();
     for thread in threads {
         match thread.join() {
@@ -93,8 +93,9 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     }
     replication::finish(&server);
     server.aof.end(&server);
-    let save = server.saves.asked_at_end().unwrap_or(!server.config().save.is_empty());
-    if save && let Err(error) = save::save_at_end(&server) {
+    if server.saves.is_wanted_at_end()
+        && let Err(error) = save::save_at_end(&server)
+    {
         warning(&format!("The data was not saved: {error}"));
     }
     drop(pid_file);
@@ -106,7 +107,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
 }
 
 /// What is due from time to time, until the end.
-fn keep_running(server: &Arc<Server>, ending: &AtomicBool) {
+fn keep_running(server: &Arc<Server>, signalled: &AtomicUsize) {
     let mut rounds = 0u32;
     while !server.stopping.load(Ordering::Acquire) {
         rounds = rounds.wrapping_add(1);
@@ -117,9 +118,9 @@ fn keep_running(server: &Arc<Server>, ending: &AtomicBool) {
             replication::tick(server);
         }
         std::thread::sleep(Duration::from_millis(50));
-        if ending.load(Ordering::Acquire) {
-            notice("Received a signal to end: shutting down");
-            server.stop();
+        match signalled.swap(0, Ordering::AcqRel) {
+            0 => {}
+            signal => ending::begin_by_signal(server, i32::try_from(signal).unwrap_or(0)),
         }
     }
 }
@@ -218,13 +219,15 @@ pub fn clients_possible(wanted: u32) -> u32 {
     u32::try_from(granted.saturating_sub(OWN).max(1)).unwrap_or(u32::MAX).min(wanted)
 }
 
-fn watch_signals() -> Result<Arc<AtomicBool>, String> {
-    let ending = Arc::new(AtomicBool::new(false));
+/// The last signal to end that came; 0 = none.
+fn watch_signals() -> Result<Arc<AtomicUsize>, String> {
+    let signalled = Arc::new(AtomicUsize::new(0));
     for signal in [signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT] {
-        signal_hook::flag::register(signal, Arc::clone(&ending))
+        let number = usize::try_from(signal).unwrap_or(0);
+        signal_hook::flag::register_usize(signal, Arc::clone(&signalled), number)
             .map_err(|error| format!("Cannot watch for signals: {error}"))?;
     }
-    Ok(ending)
+    Ok(signalled)
 }
 
 fn random() -> Result<u64, String> {

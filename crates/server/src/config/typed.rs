@@ -234,6 +234,10 @@ config! {
     min_replicas_max_lag: u32 = "min-replicas-max-lag",
     /// Seconds that the end waits for replicas.
     shutdown_timeout: u32 = "shutdown-timeout",
+    /// What SIGINT asks for, as words of SHUTDOWN.
+    shutdown_on_sigint: Vec<&'static str> = "shutdown-on-sigint",
+    /// The same of SIGTERM.
+    shutdown_on_sigterm: Vec<&'static str> = "shutdown-on-sigterm",
 }
 
 fn field<T: FromValue>(values: &[Value], name: &str) -> Option<T> {

@@ -268,6 +268,7 @@ macro_rules! from_value {
 }
 from_value! {
     bool: Value::Bool(yes) => Some(*yes);
+    Vec<&'static str>: Value::Words(words) => Some(words.clone());
     i64: Value::Integer(number) => Some(*number);
     u16: Value::Integer(number) => u16::try_from(*number).ok();
     u32: Value::Integer(number) | Value::Octal(number) => u32::try_from(*number).ok();

@@ -1,7 +1,6 @@
 //! Server commands: INFO, DBSIZE, FLUSHDB, FLUSHALL, SWAPDB, TIME, LOLWUT,
 //! SHUTDOWN.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use larder_commands::{Args, Command, Fault, Flags, Group};
@@ -11,6 +10,7 @@ use super::config::config;
 use super::{ControlCommand, Session};
 use crate::databases;
 use crate::durability::{record, save};
+use crate::ending::{self, Wish};
 use crate::observe::info;
 use crate::observe::snapshot::Snapshot;
 
@@ -114,7 +114,7 @@ pub const COMMANDS: &[ControlCommand] = &[
         // A rewrite waits for the disk: others must not wait along.
         |args| !args.is(1, "REWRITE"),
     ),
-    ControlCommand::new(
+    ControlCommand::exclusive(
         Command {
             name: "shutdown",
             arity: -1,
@@ -202,13 +202,12 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
         // A shutdown waits for nothing, so there is never one to abort.
         return Err(Fault::text("ERR No shutdown in progress."));
     }
-    let saves = &session.turn.server.saves;
-    if asked("SAVE") || asked("NOSAVE") {
-        saves.ask_at_end(asked("SAVE"));
-    }
-    session.turn.server.replication.hurries.store(asked("NOW"), Ordering::Release);
     crate::log::warning("User requested shutdown...");
-    session.turn.server.stop();
+    let (server, dirty) = (session.turn.server, super::persistence::modifications(session));
+    if let Err(error) = ending::begin(server, Wish::of(asked), dirty) {
+        crate::log::warning(&format!("The data cannot be saved ({error}): the server goes on"));
+        return Err(Fault::text("ERR Errors trying to SHUTDOWN. Check logs."));
+    }
     session.client.closing = true;
     Ok(())
 }

@@ -37,8 +37,8 @@ pub struct Saves {
     last: Mutex<Last>,
     /// To the thread that saves.
     queue: OnceLock<SyncSender<Job>>,
-    /// What SHUTDOWN said: save, or not.
-    at_end: Mutex<Option<bool>>,
+    /// The data is to be saved at the end, as far as it is not.
+    at_end: AtomicBool,
     /// Keys loaded at the start, and keys that had expired by then.
     loaded: [AtomicUsize; 2],
 }
@@ -83,7 +83,7 @@ impl Saves {
             progress: [AtomicUsize::new(0), AtomicUsize::new(0)],
             last: Mutex::new(last),
             queue: OnceLock::new(),
-            at_end: Mutex::new(None),
+            at_end: AtomicBool::new(false),
             loaded: [AtomicUsize::new(0), AtomicUsize::new(0)],
         }
     }
@@ -94,14 +94,25 @@ impl Saves {
         [keys.load(Ordering::Relaxed), expired.load(Ordering::Relaxed)]
     }
 
-    /// SHUTDOWN says whether to save at the end.
+    /// Says whether to save at the end.
     pub fn ask_at_end(&self, save: bool) {
-        *self.at_end.lock() = Some(save);
+        self.at_end.store(save, Ordering::Release);
     }
 
-    /// What SHUTDOWN said.
-    pub fn asked_at_end(&self) -> Option<bool> {
-        *self.at_end.lock()
+    /// Whether to save at the end.
+    pub fn is_wanted_at_end(&self) -> bool {
+        self.at_end.load(Ordering::Acquire)
+    }
+
+    /// Has the save that runs given up; false if it does not end within a few seconds.
+    fn give_up_running(&self) -> bool {
+        let begun = Instant::now();
+        self.cancelled.store(true, Ordering::Release);
+        while self.is_running() && begun.elapsed() < GIVING_UP_MAX {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.cancelled.store(false, Ordering::Release);
+        !self.is_running()
     }
 
     /// Whether the last one failed.
@@ -294,20 +305,36 @@ pub fn tick(server: &Server) {
     });
 }
 
-/// Saves before the end, where save points are configured. The workers have ended.
+/// How long a save in the background may take to be given up: one that begins anew meanwhile waits for the exclusive
+/// section that its end is waited for in.
+const GIVING_UP_MAX: Duration = Duration::from_secs(5);
+
+/// Saves before the server begins to end. Only in the exclusive section.
+///
+/// # Errors
+/// Why it failed; the old file is untouched then.
+pub fn save_before_end(server: &Server, dirty: u64) -> Result<(), SaveError> {
+    // One that runs has the data of an earlier moment.
+    if !server.saves.give_up_running() {
+        return Err(SaveError::Busy);
+    }
+    notice("Saving the final RDB snapshot before exiting.");
+    save_now(server, dirty)
+}
+
+/// Saves what the last workers changed while they ended, if anything. The workers have ended.
 ///
 /// # Errors
 /// Why it failed.
 pub fn save_at_end(server: &Server) -> Result<(), SaveError> {
-    // It has the data of an earlier moment.
-    server.saves.cancelled.store(true, Ordering::Release);
-    while server.saves.is_running() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    server.saves.cancelled.store(false, Ordering::Release);
-    notice("Saving the final RDB snapshot before exiting.");
-    server
-        .exclusively(|states| save_now(server, states.iter().map(|state| state.stats.dirty).sum()))
+    server.exclusively(|states| {
+        let dirty = states.iter().map(|state| state.stats.dirty).sum();
+        let last = server.saves.last();
+        if last.ok && last.count > 0 && last.dirty == dirty {
+            return Ok(());
+        }
+        save_before_end(server, dirty)
+    })
 }
 
 /// Saves now, with everybody waiting. Only in the exclusive section.

@@ -7,8 +7,6 @@ const SYSLOG: &str = "there is no system log: lines go to the standard output or
 const CPULIST: &str = "threads are not bound to cores";
 const PANIC: &str = "a failure is reported in the log and the process ends";
 const SIGNALS: &[&str] = &["default", "save", "nosave", "now", "force"];
-const SHUTDOWN: &str =
-    "there is nothing to save and no replica to wait for: a shutdown is always immediate";
 
 pub(super) static ROWS: &[Row] = &[
     Row::new(
@@ -88,10 +86,8 @@ pub(super) static ROWS: &[Row] = &[
         "10",
         "Seconds a shutdown waits for replicas.",
     ),
-    Row::new("shutdown-on-sigint", Kind::Words(SIGNALS), "default", "How SIGINT shuts down.")
-        .harmless(SHUTDOWN),
-    Row::new("shutdown-on-sigterm", Kind::Words(SIGNALS), "default", "How SIGTERM shuts down.")
-        .harmless(SHUTDOWN),
+    Row::new("shutdown-on-sigint", Kind::Words(SIGNALS), "default", "How SIGINT shuts down."),
+    Row::new("shutdown-on-sigterm", Kind::Words(SIGNALS), "default", "How SIGTERM shuts down."),
     Row::new("always-show-logo", Kind::Bool, "no", "Picture at the start.")
         .immutable()
         .harmless("there is no picture"),
