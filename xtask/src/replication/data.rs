@@ -133,11 +133,12 @@ fn describe(client: &mut Client, key: &[u8], horizon: i64) -> Result<Option<Stri
     match &*kind {
         b"set" => parts.sort(),
         b"zset" => {
-            // The same number has several texts.
+            // The same number has several texts; and a full copy of a small set that was big, Redis's too, loses the
+            // sign of its zeros.
             for score in parts.iter_mut().skip(1).step_by(2) {
                 let number =
                     larder_base::number::parse_f64(score.as_bytes()).context("no score")?;
-                *score = format!("{number:?}");
+                *score = format!("{:?}", number + 0.0);
             }
         }
         b"hash" => {
