@@ -31,8 +31,8 @@ const REST: u32 = 16;
 const LOOK: Duration = Duration::from_millis(500);
 /// It does nothing if it took less than this share of a core: a hundredth.
 const IDLE: u32 = 100;
-/// Gathering takes this share of a core at most: a four-hundredth.
-const SHARE: u32 = 400;
+/// Gathering takes this share of a core at most, a thousandth: an idle server is to be one.
+const SHARE: u32 = 1000;
 
 /// Starts the thread. `used` tells the bytes allocated: while they hardly change there is nothing to gather.
 pub fn start(used: fn() -> usize) {
