@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use larder_protocol::response::Value;
 
 use super::{Attack, Scene};
-use crate::process::Server;
+use crate::process::{Client, Server};
 
 pub const ATTACKS: &[Attack] = &[
     Attack { name: "ready together", options: FOUR, growth_mib_max: 64, run: ready_together },
@@ -63,13 +63,15 @@ fn ready_together(scene: &mut Scene) -> Result<()> {
     })
 }
 
-/// A client is killed while another one serves it: what was taken for it is delivered or lies at its place again.
+/// A client is killed while another one serves it: what was taken for it is delivered or lies at its place again, once.
+/// It may come back a little later, so each round has a key of its own, which is looked at once more at the end.
 fn killed(scene: &mut Scene) -> Result<()> {
     in_groups(scene, |server, group| {
-        let key = format!("list:{group}");
         let (mut first, mut second) = (server.connect()?, server.connect()?);
         let end = Instant::now() + TIME;
+        let mut keys = Vec::new();
         while Instant::now() < end {
+            let key = format!("list:{group}:{}", keys.len());
             let mut waits = server.connect()?;
             let Value::Integer(id) = waits.call(&["CLIENT", "ID"])? else { bail!("no id") };
             waits.send_all(&[words(&["PING"]), words(&["BLPOP", &key, "0"])])?;
@@ -78,14 +80,21 @@ fn killed(scene: &mut Scene) -> Result<()> {
             second.send(&["CLIENT", "KILL", "ID", &id.to_string()])?;
             first.read(WAIT)?;
             second.read(WAIT)?;
-            let len = first.call(&["LLEN", &key])?;
-            if !matches!(len, Value::Integer(0 | 1)) {
-                bail!("{len:?} elements of one");
-            }
-            first.call(&["DEL", &key])?;
+            at_most_one(&mut first, &key)?;
+            keys.push(key);
         }
-        Ok(())
+        std::thread::sleep(Duration::from_millis(200));
+        keys.iter().try_for_each(|key| at_most_one(&mut first, key))
     })
+}
+
+/// One element was pushed there, for somebody who may have got it.
+fn at_most_one(client: &mut Client, key: &str) -> Result<()> {
+    let len = client.call(&["LLEN", key])?;
+    if !matches!(len, Value::Integer(0 | 1)) {
+        bail!("{len:?} elements of one");
+    }
+    Ok(())
 }
 
 /// Whoever waits is told to give up while its keys come and go within transactions: it waits, so it is told.
