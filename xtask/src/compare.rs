@@ -32,7 +32,12 @@ struct Options {
     runs: usize,
     seconds: f64,
     workers: usize,
-    peer_workers: Option<usize>,
+    /// Of a peer that is a Larder.
+    peer_workers: usize,
+    /// More options of each.
+    with: [Vec<String>; 2],
+    /// Which of them feed a replica (a redis-server).
+    feeds: [bool; 2],
     keys: u64,
 }
 
@@ -46,13 +51,21 @@ fn options(args: &[String]) -> Result<Options> {
         runs: 5,
         seconds: 1.0,
         workers: 1,
-        peer_workers: None,
+        peer_workers: 1,
+        with: [Vec::new(), Vec::new()],
+        feeds: [false, false],
         keys: 1_000_000,
     };
     let mut words = args.iter();
+    let list = |text: &String| text.split_whitespace().map(str::to_owned).collect();
     while let Some(word) = words.next() {
-        if word == "--quick" {
-            (options.runs, options.seconds, options.keys) = (3, 0.6, 200_000);
+        match word.as_str() {
+            "--quick" => (options.runs, options.seconds, options.keys) = (3, 0.6, 200_000),
+            "--replica" => options.feeds[0] = true,
+            "--peer-replica" => options.feeds[1] = true,
+            _ => {}
+        }
+        if matches!(word.as_str(), "--quick" | "--replica" | "--peer-replica") {
             continue;
         }
         let value = words.next().with_context(|| format!("{word} wants a value"))?;
@@ -67,7 +80,9 @@ fn options(args: &[String]) -> Result<Options> {
             "--runs" => options.runs = value.parse()?,
             "--seconds" => options.seconds = value.parse()?,
             "--workers" => options.workers = value.parse()?,
-            "--peer-workers" => options.peer_workers = Some(value.parse()?),
+            "--peer-workers" => options.peer_workers = value.parse()?,
+            "--with" => options.with[0] = list(value),
+            "--peer-with" => options.with[1] = list(value),
             "--keys" => options.keys = value.parse()?,
             other => bail!("no option {other}"),
         }
@@ -94,6 +109,8 @@ fn workloads(names: &str) -> Result<Vec<Workload>> {
 pub fn run(args: &[String]) -> Result<()> {
     let options = options(args)?;
     let servers = start(&options)?;
+    let fed = servers.iter().zip(options.feeds).filter(|(_, feeds)| *feeds);
+    let _replicas = fed.map(|(server, _)| replica(server)).collect::<Result<Vec<_>>>()?;
     println!(
         "{} connections, {} keys of 16 bytes, values of 32; {} runs of {} s in slices of {} ms, medians; \
          latency of a whole pipeline in us; CPU of the server in us a command",
@@ -118,16 +135,41 @@ pub fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
+/// A server with the options that were asked for; a Larder has so many workers.
+fn server(program: &str, workers: usize, with: &[String]) -> Result<Server> {
+    let workers = ["--workers".to_owned(), workers.to_string()];
+    let is_larder = !program.ends_with("-server");
+    let options = workers.iter().filter(|_| is_larder).chain(with);
+    Server::start_with(program, &options.map(String::as_str).collect::<Vec<_>>())
+}
+
+/// A replica of it, on the generator's core, once it has everything.
+fn replica(of: &Server) -> Result<Server> {
+    let port = of.port.to_string();
+    let replica =
+        Server::start_with("redis-server", &["--replicaof", &format!("127.0.0.1 {port}")])?;
+    pin(replica.pid(), "1")?;
+    let mut client = replica.connect()?;
+    let begun = Instant::now();
+    loop {
+        let info = client.call(&["INFO", "replication"])?;
+        let text = info.as_bytes().unwrap_or_default();
+        if String::from_utf8_lossy(text).contains("master_link_status:up") {
+            return Ok(replica);
+        }
+        if begun.elapsed() > Duration::from_secs(60) {
+            bail!("the replica gets no copy");
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
 const NAMES: [&str; 2] = ["larder", "peer"];
 
 /// Starts both servers, binds everybody to cores, and fills the keyspaces.
 fn start(options: &Options) -> Result<[Server; 2]> {
-    let workers = options.workers.to_string();
-    let ours = Server::start_with(&options.subject, &["--workers", &workers])?;
-    let peer = match options.peer_workers.map(|count| count.to_string()) {
-        Some(count) => Server::start_with(&options.peer, &["--workers", &count])?,
-        None => Server::start(&options.peer)?,
-    };
+    let ours = server(&options.subject, options.workers, &options.with[0])?;
+    let peer = server(&options.peer, options.peer_workers, &options.with[1])?;
     if options.workers > 1 {
         // Two workers and the generator share both cores, and so does whoever is compared.
         for pid in [ours.pid(), peer.pid(), std::process::id()] {

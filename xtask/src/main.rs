@@ -50,7 +50,8 @@ cargo xtask sentinel [--subject PATH] [--rounds N]    real sentinels let a repli
 cargo xtask aof-matrix [--subject PATH] [--peer PATH] [--sets N] [--seed S]  append-only files between us and a real server
 cargo xtask endure [--subject PATH] [connections | never-reads | pipeline | values]  what careless clients do
 cargo xtask compare [--subject PATH] [--peer PATH] [--quick] [--workloads A,B] [--pipelines 1,16]
-      [--connections N] [--workers N] [--peer-workers N] [--runs N] [--seconds T] [--keys N]  speed beside a peer
+      [--connections N] [--workers N] [--peer-workers N] [--with OPTIONS] [--peer-with OPTIONS] [--replica] [--peer-replica]
+      [--runs N] [--seconds T] [--keys N]  speed beside a peer
 cargo xtask memory [--subject PATH] [--peer PATH ...] [--percent N]  bytes a key beside peers
 cargo xtask stall [--subject PATH] [--shows insert,big,steady] [--percent N]  what clients feel meanwhile
 cargo xtask resync [--subject PATH] [--peer PATH] [--keys N]  what copying to a replica costs
