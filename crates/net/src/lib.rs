@@ -4,13 +4,11 @@
 pub mod descriptors;
 pub mod listener;
 pub mod mailbox;
-pub mod priority;
 pub mod reactor;
 pub mod stream;
 
 pub use descriptors::{SpareDescriptor, raise_descriptor_limit};
 pub use listener::{AcceptError, Listener};
 pub use mailbox::Mailbox;
-pub use priority::give_way;
 pub use reactor::{Event, Interest, Reactor, Token, Wait, Waker};
 pub use stream::{PeerAddr, ReadOutcome, Stream, Until, WriteOutcome};

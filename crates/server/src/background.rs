@@ -48,7 +48,6 @@ impl Default for Background {
 }
 
 fn work(jobs: &Receiver<Job>, books: &Books) {
-    larder_net::give_way();
     for job in jobs {
         finish(job, books);
     }
