@@ -20,6 +20,8 @@ use crate::rdb_matrix::picture;
 
 /// Bytes of each file at least.
 const BYTES: u64 = 64 << 10;
+/// The files, as they are named on the command line.
+const KINDS: [&str; 5] = ["rdb", "aof", "killed", "plain", "manifest"];
 /// What a byte is changed by: all of its bits, and (`--all-bits`) each of them.
 const FLIPS: [u8; 9] = [255, 1, 2, 4, 8, 16, 32, 64, 128];
 
@@ -64,7 +66,8 @@ pub fn run(args: &[String]) -> Result<()> {
     let all = args.iter().any(|arg| arg == "--all-bits");
     let flips = if all { FLIPS.as_slice() } else { &[255] };
     let mut failed = false;
-    for case in cases(program, &folder)? {
+    for kind in kinds(args)? {
+        let case = case(program, &folder, kind)?;
         let begun = Instant::now();
         let counts = flip_all(&case, flips)?;
         let [wrong, cut] = case.strict;
@@ -90,33 +93,46 @@ pub fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The files, written by real servers.
-fn cases(program: &str, folder: &Path) -> Result<Vec<Case>> {
-    let mut cases = Vec::new();
-    let strict = [true, true];
-    let file = make(program, folder, &["--save", "3600 100000"], "dump.rdb", true)?;
-    cases.push(Case { title: "RDB file", bytes: file, load: load_rdb, strict });
+/// The kinds of files that are asked for by name, or all.
+fn kinds(args: &[String]) -> Result<Vec<&'static str>> {
+    let mut named = Vec::new();
+    let mut words = args.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--all-bits" => {}
+            "--subject" => drop(words.next()),
+            other => match KINDS.iter().find(|kind| **kind == other) {
+                Some(kind) => named.push(*kind),
+                None => bail!("no kind {other}, but {}", KINDS.join(", ")),
+            },
+        }
+    }
+    Ok(if named.is_empty() { KINDS.to_vec() } else { named })
+}
+
+/// A file of that kind, written by a real server.
+fn case(program: &str, folder: &Path, kind: &str) -> Result<Case> {
     let (increment, manifest) = ("appendonlydir/a.1.incr.aof", "appendonlydir/a.manifest");
     let notes = ["--appendonly", "yes", "--appendfilename", "a"];
-    let file = make(program, folder, &notes, increment, true)?;
-    let named = read(folder, manifest)?;
-    cases.push(Case { title: "AOF, ended in order", bytes: file, load: load_log, strict });
-    let file = make(program, folder, &notes, increment, false)?;
-    // Behind the last note that says so nothing is known to have been on disk.
-    let strict = [true, false];
-    cases.push(Case { title: "AOF, killed", bytes: file, load: load_log, strict });
     let plain = [&notes[..], &["--aof-checksum-enabled", "no"]].concat();
-    let file = make(program, folder, &plain, increment, true)?;
-    let strict = [false, false];
-    cases.push(Case {
-        title: "AOF without checksums, as Redis's",
-        bytes: file,
-        load: load_log,
-        strict,
-    });
-    let strict = [true, true];
-    cases.push(Case { title: "manifest", bytes: named, load: load_manifest, strict });
-    Ok(cases)
+    let (title, options, name, in_order, load): (_, &[&str], _, _, Load) = match kind {
+        "rdb" => ("RDB file", &["--save", "3600 100000"], "dump.rdb", true, load_rdb),
+        "aof" => ("AOF, ended in order", &notes, increment, true, load_log),
+        "killed" => ("AOF, killed", &notes, increment, false, load_log),
+        "plain" => ("AOF without checksums, as Redis's", &plain, increment, true, load_log as Load),
+        _ => ("manifest", &notes, increment, true, load_manifest),
+    };
+    let strict = match kind {
+        "plain" => [false, false],
+        // Behind the last note that says so nothing is known to have been on disk.
+        "killed" => [true, false],
+        _ => [true, true],
+    };
+    let mut bytes = make(program, folder, options, name, in_order)?;
+    if kind == "manifest" {
+        bytes = read(folder, manifest)?;
+    }
+    Ok(Case { title, bytes, load, strict })
 }
 
 /// Lets a server write until a file is long enough; then it ends in order, or is killed.

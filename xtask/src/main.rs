@@ -43,7 +43,7 @@ cargo xtask rdb-matrix [--peer PATH] [--sets N] [--seed S] [--files FOLDER]  RDB
 cargo xtask crash [--subject PATH] [--rounds N] [--modes always,everysec,rdb] [--seed S] [--power]  killed under load, again and again, or
       their power cut (--power: as root, on an ext4 in a file)
 cargo xtask faults [--subject PATH] [--count N] [--seed S]  a real server whose disk fails under load (needs cc)
-cargo xtask flips [--subject PATH] [--all-bits]       every byte of files of ours flipped in turn
+cargo xtask flips [--subject PATH] [--all-bits] [rdb | aof | killed | plain | manifest ...]  every byte of files of ours flipped in turn
 cargo xtask crash-points [N] [SEED]                   the append-only file on a simulated disk that fails at every moment
 cargo xtask replication [--subject PATH] [--peer PROGRAM] [--minutes N | --restarts N] [--seed S]  chains with real servers, links cut, primaries moved; servers that come back
 cargo xtask sentinel [--subject PATH] [--rounds N]    real sentinels let a replica of ours lead, and back
