@@ -32,6 +32,7 @@ use crate::durability::gate::Gate;
 use crate::durability::journal::{Journal, Mode};
 use crate::durability::record::Books;
 use crate::durability::save::Saves;
+use crate::ending::Ending;
 use crate::events::EventFlags;
 use crate::eviction::{Evictions, eviction_of};
 use crate::latency::Latency;
@@ -238,7 +239,9 @@ pub struct Server {
     pub errors: Mutex<std::collections::BTreeMap<String, u64>>,
     /// CLIENT PAUSE: until when, and whether only writes.
     pub pause: Mutex<Option<(Millis, bool)>>,
-    /// Whether there is a pause, for the hot path.
+    /// The end that is asked for and waits.
+    pub ending: Ending,
+    /// Whether there is a pause, or an end that waits, for the hot path.
     pub paused: AtomicBool,
     /// DEBUG PAUSE-CRON.
     pub ticks_paused: AtomicBool,
@@ -321,6 +324,7 @@ impl Server {
             events: AtomicU32::new(0),
             errors: Mutex::default(),
             pause: Mutex::new(None),
+            ending: Ending::default(),
             paused: AtomicBool::new(false),
             ticks_paused: AtomicBool::new(false),
             output_max: AtomicUsize::new(usize::MAX),
@@ -421,22 +425,29 @@ impl Server {
     /// Whether commands (only writes: those that may write) are paused now.
     pub fn is_paused(&self, writes: bool, now: Millis) -> bool {
         let pause = *self.pause.lock();
-        match pause {
+        let paused = match pause {
             Some((until, _)) if until <= now => {
                 self.set_pause(None);
                 false
             }
             Some((_, only_writes)) => writes || !only_writes,
             None => false,
-        }
+        };
+        paused || (writes && self.ending.is_underway())
     }
 
     /// Begins a pause of the clients (until when, and whether only of writes), or ends it. Nothing goes of itself
     /// meanwhile, so that the data stands still.
     pub fn set_pause(&self, pause: Option<(Millis, bool)>) {
         *self.pause.lock() = pause;
-        self.paused.store(pause.is_some(), Ordering::Release);
-        self.keyspace.set_passive(pause.is_some() || self.replication.is_replica());
+        self.refresh_pause();
+    }
+
+    /// A pause, or an end that waits, has begun or is over.
+    pub fn refresh_pause(&self) {
+        let paused = self.pause.lock().is_some() || self.ending.is_underway();
+        self.paused.store(paused, Ordering::Release);
+        self.keyspace.set_passive(paused || self.replication.is_replica());
     }
 
     /// Where effects are recorded.

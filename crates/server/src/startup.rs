@@ -120,8 +120,9 @@ fn keep_running(server: &Arc<Server>, signalled: &AtomicUsize) {
         std::thread::sleep(Duration::from_millis(50));
         match signalled.swap(0, Ordering::AcqRel) {
             0 => {}
-            signal => ending::begin_by_signal(server, i32::try_from(signal).unwrap_or(0)),
+            signal => ending::ask_by_signal(server, i32::try_from(signal).unwrap_or(0)),
         }
+        ending::tick(server);
     }
 }
 

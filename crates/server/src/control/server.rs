@@ -9,6 +9,7 @@ use larder_store::DbIndex;
 use super::config::config;
 use super::{ControlCommand, Session};
 use crate::databases;
+use crate::dispatch;
 use crate::durability::{record, save};
 use crate::ending::{self, Wish};
 use crate::observe::info;
@@ -198,17 +199,23 @@ fn shutdown(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     if !known || (abort && others) || (asked("SAVE") && asked("NOSAVE")) {
         return Err(Fault::SYNTAX);
     }
-    if abort {
-        // A shutdown waits for nothing, so there is never one to abort.
-        return Err(Fault::text("ERR No shutdown in progress."));
-    }
-    crate::log::warning("User requested shutdown...");
     let (server, dirty) = (session.turn.server, super::persistence::modifications(session));
-    if let Err(error) = ending::begin(server, Wish::of(asked), dirty) {
-        crate::log::warning(&format!("The data cannot be saved ({error}): the server goes on"));
-        return Err(Fault::text("ERR Errors trying to SHUTDOWN. Check logs."));
+    if abort {
+        if !ending::abort(server) {
+            return Err(Fault::text("ERR No shutdown in progress."));
+        }
+        session.reply().ok();
+        return Ok(());
     }
-    session.client.closing = true;
+    crate::log::notice("User requested shutdown...");
+    ending::ask(server, Wish::of(asked), dirty).map_err(|_| Fault::text(ending::REFUSAL))?;
+    match server.registry.find(args.at(0)) {
+        Some(entry) if server.ending.is_underway() && !dispatch::is_stopping(server) => {
+            let waiter = super::waiter(session, entry, args, None);
+            server.ending.join(waiter);
+        }
+        _ => session.client.closing = true,
+    }
     Ok(())
 }
 

@@ -398,7 +398,8 @@ impl Journal {
     /// Bytes held now.
     #[must_use]
     pub fn held(&self) -> usize {
-        let tail = self.tail.lock();
+        let mut tail = self.tail.lock();
+        tail.trim();
         tail.held + tail.open.capacity()
     }
 

@@ -2,7 +2,7 @@
 
 use crate::observe::info::Metric;
 use crate::observe::info::Value::{self, Count, Decimal, Percent, Signed, Size, Word};
-use crate::observe::snapshot::{percent, ratio};
+use crate::observe::snapshot::{Snapshot, percent, ratio};
 
 const fn of(count: usize) -> Value {
     Count(count as u64)
@@ -111,9 +111,17 @@ pub const MEMORY: &[Metric] = &[
     Metric::gauge("mem_not_counted_for_evict", "Bytes that the limit does not count.", |_| {
         Count(0)
     }),
-    Metric::gauge("mem_replication_backlog", "Bytes of history kept for replicas.", |_| Count(0)),
-    Metric::gauge("mem_total_replication_buffers", "Bytes kept for replicas.", |_| Count(0)),
-    Metric::gauge("mem_clients_slaves", "Bytes of connections of replicas.", |_| Count(0)),
+    Metric::gauge("mem_replication_backlog", "Bytes of history kept for replicas.", |s| {
+        of(kept_for_replicas(s).min(s.options.repl_backlog_size))
+    }),
+    Metric::gauge(
+        "mem_total_replication_buffers",
+        "The same, and what replicas that lag behind have yet to be sent: once for all.",
+        |s| of(kept_for_replicas(s)),
+    ),
+    Metric::gauge("mem_clients_slaves", "What is kept for replicas that lag behind alone.", |s| {
+        of(kept_for_replicas(s).saturating_sub(s.options.repl_backlog_size))
+    }),
     Metric::gauge("mem_clients_normal", "Bytes of connections of clients.", |s| {
         of(s.clients.bytes)
     }),
@@ -135,3 +143,12 @@ pub const MEMORY: &[Metric] = &[
         Count(s.server.background.freed())
     }),
 ];
+
+/// Bytes of the journal that are there for replicas, or for those who may come back.
+fn kept_for_replicas(snapshot: &Snapshot<'_>) -> usize {
+    let server = snapshot.server;
+    match server.replication.kept.load(std::sync::atomic::Ordering::Acquire) {
+        true => server.journal.held(),
+        false => 0,
+    }
+}

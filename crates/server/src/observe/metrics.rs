@@ -54,6 +54,11 @@ pub const SERVER: &[Metric] = &[
     Metric::gauge("server_time_usec", "The server's clock.", |_| Count(clock_usec())),
     Metric::gauge("uptime_in_seconds", "Time since the start.", |s| Signed(s.uptime_s())),
     Metric::gauge("uptime_in_days", "The same in days.", |s| Signed(s.uptime_s() / 86_400)),
+    Metric::gauge(
+        "shutdown_in_milliseconds",
+        "How long an end that was asked for waits for replicas at most.",
+        |s| s.server.ending.left_ms(s.now).map_or(Absent, Signed),
+    ),
     Metric::fact("hz", "Rounds of housekeeping per second.", |s| {
         Count(s.options.rounds_per_second().into())
     }),

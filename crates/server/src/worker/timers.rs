@@ -77,11 +77,8 @@ impl Worker {
                 self.timers.0.insert((self.now.saturating_add(5), token));
             }
         }
-        if !self.paused.is_empty() {
-            let pause = *self.server.pause.lock();
-            if pause.is_none_or(|(until, _)| until <= self.now) {
-                self.again.append(&mut self.paused);
-            }
+        if !self.paused.is_empty() && !self.server.is_paused(true, self.now) {
+            self.again.append(&mut self.paused);
         }
     }
 
