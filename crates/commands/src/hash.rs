@@ -402,6 +402,25 @@ mod tests {
             ("HSETEX h FNX FIELDS 1 a 7", ":0"),
             ("HSETEX h PX 100 FIELDS 1 a 7", ":1"),
             ("HGETEX h EX 1 FIELDS 1 a", "*1 $1 7"),
+            // As far as Redis reads deadlines of fields back.
+            ("HPEXPIREAT h 70368744177663 FIELDS 1 b", "*1 :1"),
+            (
+                "HPEXPIREAT h 70368744177664 FIELDS 1 b",
+                "-ERR invalid expire time in 'hpexpireat' command",
+            ),
+            (
+                "HSETEX h EX 70368744177 FIELDS 1 a 7",
+                "-ERR invalid expire time in 'hsetex' command",
+            ),
+            ("HPERSIST h FIELDS 1 b", "*1 :1"),
+            // Zero has passed, as Redis 8 and Valkey 9 take it.
+            ("HSETEX other EX 0 FIELDS 1 a 1", ":1"),
+            ("EXISTS other", ":0"),
+            ("HSET other a 1 b 2", ":2"),
+            ("HGETEX other EX 0 FIELDS 1 a", "*1 $1 1"),
+            ("HGETEX other PXAT 0 FIELDS 2 a b", "*2 $-1 $1 2"),
+            ("HGETEX other EX -1 FIELDS 1 b", "-ERR invalid expire time in 'hgetex' command"),
+            ("EXISTS other", ":0"),
         ]);
         bench.now = bench.now.saturating_add(1000);
         bench.script(&[

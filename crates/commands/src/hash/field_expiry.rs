@@ -27,6 +27,25 @@ fn fields<'b>(args: Args<'b>, at: usize, width: usize) -> Result<&'b [&'b [u8]],
     Ok(named)
 }
 
+/// The deadline named by the argument at a position, which may have passed. What is repeated is not judged by its size.
+///
+/// # Errors
+/// No integer, a negative one, or a moment beyond what Redis can hold: it keeps deadlines of fields in 46 bits, and
+/// reads no file with a later one.
+fn moment(
+    ctx: &Context<'_>,
+    args: Args<'_>,
+    at: usize,
+    clock: Clock,
+    name: &str,
+) -> Result<Millis, Fault> {
+    const LATEST: Millis = Millis((1 << 46) - 1);
+    let value = args.i64(at)?;
+    let fits = |when: &Millis| *when <= LATEST || !ctx.keys.deletes_due();
+    let when = clock.moment(value, ctx.keys.now()).filter(fits);
+    when.filter(|_| value >= 0).ok_or_else(|| Fault::expire_time(name))
+}
+
 /// When a field may get a new deadline.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Condition {
@@ -57,12 +76,8 @@ fn expire(
 ) -> Result<Outcome, Fault> {
     let limits = &ctx.settings.thresholds;
     let key = args.at(1);
-    let value = args.i64(2)?;
-    if value < 0 {
-        return Err(Fault::expire_time(name));
-    }
     let now = ctx.keys.gone_by();
-    let when = clock.moment(value, ctx.keys.now()).ok_or_else(|| Fault::expire_time(name))?;
+    let when = moment(ctx, args, 2, clock, name)?;
     let words = [
         ("NX", Condition::HasNone),
         ("XX", Condition::HasOne),
@@ -267,7 +282,7 @@ pub(super) fn hgetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, F
         wanted = Some(None);
         at = 3;
     } else if let Some(clock) = Clock::option(args, 2) {
-        wanted = Some(Some(clock.positive(args, 3, ctx.keys.now(), "hgetex")?));
+        wanted = Some(Some(moment(ctx, args, 3, clock, "hgetex")?));
         at = 4;
     }
     let named = fields(args, at, 1)?;
@@ -327,7 +342,7 @@ pub(super) fn hsetex(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, F
     let (mut at, mut must_exist, mut when) = (2, None, NewDeadline::Drop);
     while at < args.len() && !args.is(at, "FIELDS") {
         if let Some(clock) = Clock::option(args, at).filter(|_| when == NewDeadline::Drop) {
-            when = NewDeadline::At(clock.positive(args, at + 1, ctx.keys.now(), "hsetex")?);
+            when = NewDeadline::At(moment(ctx, args, at + 1, clock, "hsetex")?);
             at += 1;
         } else if args.is(at, "KEEPTTL") && when == NewDeadline::Drop {
             when = NewDeadline::Keep;
