@@ -5,6 +5,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{BufRead, Cursor, Read, Seek, SeekFrom};
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ struct Counts {
     exact: u64,
     refused: u64,
     placeless: u64,
+    /// Cut, and all that was in it is there: the end that is missing is a note's.
+    cut_whole: u64,
     cut: u64,
     wrong: u64,
     /// The first byte that gave wrong data.
@@ -74,8 +77,8 @@ pub fn run(args: &[String]) -> Result<()> {
         let fails = (wrong && counts.wrong > 0) || (cut && counts.cut > 0) || counts.placeless > 0;
         failed |= fails;
         println!(
-            "{}{}: {} bytes, {} flips: {} exact, {} refused with position, {} without, {} cut at the end with a warning, {} \
-             silently wrong{}; {:.0} s",
+            "{}{}: {} bytes, {} flips: {} exact, {} refused with position, {} without; {} cut at the end with a warning and \
+             exact, {} cut and less; {} silently wrong{}; {:.0} s",
             if fails { "FAILED " } else { "" },
             case.title,
             case.bytes.len(),
@@ -83,6 +86,7 @@ pub fn run(args: &[String]) -> Result<()> {
             counts.exact,
             counts.refused,
             counts.placeless,
+            counts.cut_whole,
             counts.cut,
             counts.wrong,
             counts.first_wrong.map_or(String::new(), |at| format!(" (the first at byte {at})")),
@@ -217,17 +221,16 @@ fn fill(client: &mut Client, rng: &mut Rng, round: u64) -> Result<()> {
     Ok(())
 }
 
-/// Flips every byte of a file, on two threads.
+/// Flips every byte of a file, on all processors.
 fn flip_all(case: &Case, flips: &[u8]) -> Result<Counts> {
     let Outcome::Read(sum) = (case.load)(&case.bytes) else {
         bail!("{} is refused as it is", case.title)
     };
-    /// Threads.
-    const PARTS: usize = 2;
+    let parts = std::thread::available_parallelism().map_or(1, NonZero::get);
     let part = |number: usize| {
         let mut counts = Counts::default();
         let mut bytes = case.bytes.clone();
-        for at in (number..bytes.len()).step_by(PARTS) {
+        for at in (number..bytes.len()).step_by(parts) {
             for flip in flips.iter().copied() {
                 change(&mut bytes, at, flip);
                 counts.add((case.load)(&bytes), sum, at);
@@ -237,13 +240,14 @@ fn flip_all(case: &Case, flips: &[u8]) -> Result<Counts> {
         counts
     };
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..PARTS).map(|number| scope.spawn(move || part(number))).collect();
+        let threads: Vec<_> = (0..parts).map(|number| scope.spawn(move || part(number))).collect();
         let mut all = Counts::default();
         for thread in threads {
             let counts = thread.join().map_err(|_| anyhow::anyhow!("a panic in {}", case.title))?;
             all.exact += counts.exact;
             all.refused += counts.refused;
             all.placeless += counts.placeless;
+            all.cut_whole += counts.cut_whole;
             all.cut += counts.cut;
             all.wrong += counts.wrong;
             all.first_wrong = all.first_wrong.into_iter().chain(counts.first_wrong).min();
@@ -268,6 +272,7 @@ impl Counts {
             }
             Outcome::Refused(true) => self.refused += 1,
             Outcome::Refused(false) => self.placeless += 1,
+            Outcome::Cut(found) if found == sum => self.cut_whole += 1,
             Outcome::Cut(_) => self.cut += 1,
         }
     }
