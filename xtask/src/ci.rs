@@ -38,6 +38,10 @@ pub fn run() -> Result<()> {
     if crate::differential::run(&[&subject[..], &short].concat())?.failures > 0 {
         bail!("Larder and redis-server differ");
     }
+    let short = ["--seconds", "15", "--fields"].map(str::to_owned);
+    if crate::differential::run(&[&subject[..], &short].concat())?.failures > 0 {
+        bail!("Larder and redis-server 8 differ");
+    }
     println!("== crashes");
     crate::crash_points::run(&["20000".to_owned()])?;
     let short = ["--rounds", "5"].map(str::to_owned);

@@ -1,10 +1,12 @@
 //! Differential test: random commands, the same to Larder and to redis-server, every reply compared.
 //! A difference is shrunk to the fewest commands that still show it, on emptied servers. What differs on
-//! purpose stands in `tests/differential-waivers.txt`, each with its reason.
+//! purpose stands in `tests/differential-waivers.txt`, each with its reason. `--fields` plays commands on deadlines of
+//! fields, on a newer redis-server (`--peer`, or one that a package carries).
 
 mod compare;
 mod coverage;
 mod event;
+mod fields;
 pub mod generator;
 mod shrink;
 mod stage;
@@ -17,12 +19,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
 
+use crate::foreign;
 use crate::process::Server;
 use coverage::Coverage;
 use event::{Event, name, script};
 use generator::Generator;
 use shrink::shrink;
 use stage::{Servers, Stage};
+use templates::Group;
 use waivers::Waivers;
 
 /// Events between two FLUSHALL, on one connection and on three: what a shrink starts from.
@@ -53,6 +57,25 @@ const TINY: &[&str] = &[
     "40",
 ];
 
+/// What a run is about.
+struct Subjects {
+    groups: &'static [Group],
+    /// As COMMAND DOCS names them: each of their commands must be met.
+    families: &'static [&'static str],
+    waivers: &'static str,
+}
+
+const ALL: Subjects = Subjects {
+    groups: templates::GROUPS,
+    families: coverage::GROUPS,
+    waivers: "tests/differential-waivers.txt",
+};
+const FIELDS: Subjects = Subjects {
+    groups: fields::GROUPS,
+    families: &["hash"],
+    waivers: "tests/differential-fields-waivers.txt",
+};
+
 /// What a run found.
 pub struct Outcome {
     /// Differences without a waiver, one a command name, and commands never compared.
@@ -66,6 +89,8 @@ struct Options {
     until: Option<Instant>,
     workers: String,
     tiny: bool,
+    fields: bool,
+    peer: Option<String>,
 }
 
 fn options(args: &[String]) -> Result<Options> {
@@ -77,6 +102,8 @@ fn options(args: &[String]) -> Result<Options> {
         until: None,
         workers: "1".to_owned(),
         tiny: false,
+        fields: false,
+        peer: None,
     };
     let mut words = args.iter();
     while let Some(word) = words.next() {
@@ -84,9 +111,14 @@ fn options(args: &[String]) -> Result<Options> {
             options.tiny = true;
             continue;
         }
+        if word == "--fields" {
+            options.fields = true;
+            continue;
+        }
         let value = words.next().with_context(|| format!("{word} wants a value"))?;
         match word.as_str() {
             "--subject" => options.subject.clone_from(value),
+            "--peer" => options.peer = Some(value.clone()),
             "--commands" => options.commands = value.parse()?,
             "--seed" => options.seed = value.parse()?,
             "--workers" => options.workers.clone_from(value),
@@ -103,9 +135,15 @@ fn options(args: &[String]) -> Result<Options> {
 /// Runs until the commands or the seconds are spent.
 pub fn run(args: &[String]) -> Result<Outcome> {
     let options = options(args)?;
-    let waivers = Waivers::read("tests/differential-waivers.txt")?;
+    let subjects = if options.fields { &FIELDS } else { &ALL };
+    let waivers = Waivers::read(subjects.waivers)?;
+    let peer = match &options.peer {
+        Some(peer) => peer.clone(),
+        None if options.fields => foreign::newer_redis()?,
+        None => "redis-server".to_owned(),
+    };
     println!(
-        "seed {}, {} workers{}",
+        "seed {}, {} workers{}, beside {peer}",
         options.seed,
         options.workers,
         if options.tiny { ", tiny" } else { "" }
@@ -117,14 +155,14 @@ pub fn run(args: &[String]) -> Result<Outcome> {
     let servers = Servers {
         ours: Server::start_with(&options.subject, &own)?,
         // It looks at the deadlines of those who wait by its tick only.
-        oracle: Server::start_with("redis-server", &[tiny, &["--hz", "500"]].concat())?,
+        oracle: Server::start_with(&peer, &[tiny, &["--hz", "500"]].concat())?,
     };
     println!("Larder on port {}, redis-server on {}", servers.ours.port, servers.oracle.port);
-    let required = coverage::required(&servers.oracle)?;
+    let required = coverage::required(&servers.oracle, subjects.families)?;
     let mut search = Search {
         servers: &servers,
         waivers: &waivers,
-        generator: Generator::new(options.seed),
+        generator: Generator::new(options.seed, subjects.groups),
         coverage: Coverage::default(),
         found: BTreeMap::new(),
     };

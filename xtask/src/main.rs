@@ -35,7 +35,8 @@ cargo xtask ci                                        the everyday gate
 cargo xtask tidy                                      heads, lengths, unsafe, crate edges, licences
 cargo xtask conformance [--subject PATH] [FAMILY ...] scripts played against Larder and redis-server
 cargo xtask propagation [--subject PATH] [FAMILY ...] the same scripts: what is repeated to replicas, line by line
-cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S] [--workers W] [--tiny]  random commands compared
+cargo xtask differential [--subject PATH] [--commands N | --seconds T] [--seed S] [--workers W] [--tiny]
+      [--fields] [--peer PATH]  random commands compared; with --fields on deadlines of fields, beside a newer server
 cargo xtask bad-input [--subject PATH] [ATTACK ...]   hostile and broken clients against the real program
 cargo xtask clients [--subject PATH] [CLIENT ...]     real clients from their registries drive Larder
 cargo xtask cities [--subject PATH] [--peer PROGRAM] [--seconds T] [--readers N]  a cache beside a database

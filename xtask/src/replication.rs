@@ -378,7 +378,7 @@ impl Writer {
 }
 
 fn write(mut client: Client, seed: u64, stop: &AtomicBool, count: &AtomicU64) -> Result<()> {
-    let mut generator = Generator::new(seed);
+    let mut generator = Generator::of_all(seed);
     while !stop.load(Ordering::Acquire) {
         let events = generator.events(1, 600);
         let commands: Vec<_> = events

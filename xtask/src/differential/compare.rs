@@ -40,13 +40,24 @@ fn whole(frame: &[u8]) -> Option<Value> {
 
 /// Times: the clock went on between the two servers.
 fn near(words: &[Vec<u8>], ours: &Value, oracle: &Value) -> bool {
-    let (Value::Integer(ours), Value::Integer(oracle)) = (ours, oracle) else { return false };
     let unit_ms = match &name(words)[..] {
-        "TTL" | "EXPIRETIME" | "OBJECT|IDLETIME" => 1_000,
-        "PTTL" | "PEXPIRETIME" => 1,
+        "TTL" | "EXPIRETIME" | "OBJECT|IDLETIME" | "HTTL" | "HEXPIRETIME" => 1_000,
+        "PTTL" | "PEXPIRETIME" | "HPTTL" | "HPEXPIRETIME" => 1,
         _ => return false,
     };
-    *ours >= 0 && *oracle >= 0 && (ours - oracle).abs() <= CLOCK_MS / unit_ms
+    let near = |ours: i64, oracle: i64| {
+        ours == oracle || ours >= 0 && oracle >= 0 && (ours - oracle).abs() <= CLOCK_MS / unit_ms
+    };
+    match (ours, oracle) {
+        (Value::Integer(ours), Value::Integer(oracle)) => near(*ours, *oracle),
+        (Value::Array(ours), Value::Array(oracle)) if ours.len() == oracle.len() => {
+            ours.iter().zip(oracle).all(|pair| match pair {
+                (Value::Integer(ours), Value::Integer(oracle)) => near(*ours, *oracle),
+                _ => false,
+            })
+        }
+        _ => false,
+    }
 }
 
 fn pairs(items: &[Value], width: usize) -> String {
@@ -92,7 +103,8 @@ fn canonical(words: &[Vec<u8>], value: &Value) -> String {
         // A whole iteration, since COUNT is larger than any key.
         ("SCAN" | "SSCAN" | "HSCAN" | "ZSCAN", Value::Array(items)) => match &items[..] {
             [cursor, Value::Array(items)] => {
-                let width = if matches!(&words[0][..], b"HSCAN" | b"ZSCAN") { 2 } else { 1 };
+                let paired = matches!(&words[0][..], b"HSCAN" | b"ZSCAN") && !has(b"NOVALUES");
+                let width = if paired { 2 } else { 1 };
                 format!("{} {}", render(cursor), pairs(items, width))
             }
             _ => render(value),

@@ -5,7 +5,7 @@ use larder_base::rng::Rng;
 
 use super::coverage::Coverage;
 use super::event::{Event, Kind, Words, name};
-use super::templates::{GROUPS, PREAMBLE};
+use super::templates::{self, PREAMBLE};
 
 const HOSTILE: &[&str] = &[
     "9223372036854775807",
@@ -68,9 +68,14 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The sequence of a seed.
-    pub fn new(seed: u64) -> Self {
-        let groups = GROUPS.iter().map(|group| Group {
+    /// The sequence of a seed over all commands.
+    pub fn of_all(seed: u64) -> Self {
+        Generator::new(seed, templates::GROUPS)
+    }
+
+    /// The sequence of a seed over these templates.
+    pub fn new(seed: u64, groups: &[templates::Group]) -> Self {
+        let groups = groups.iter().map(|group| Group {
             weight: group.weight,
             kind: group.kind,
             crowd: group.crowd,
