@@ -234,6 +234,28 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_comes_from_the_address_that_was_asked_for() {
+        let listener = Listener::tcp("127.0.0.1", 0, 16).unwrap();
+        let port = to_socket_addr(getsockname(&listener.fd).unwrap()).unwrap().port();
+        let second = std::time::Duration::from_secs(1);
+        for (source, seen) in
+            [(None, "127.0.0.1:"), (Some("127.0.0.3".parse().unwrap()), "127.0.0.3:")]
+        {
+            let stream = Stream::connect("127.0.0.1", port, source, second).unwrap();
+            assert!(stream.local().starts_with(seen), "{}", stream.local());
+            assert_eq!(listener.accept().unwrap().peer().to_string(), stream.local());
+        }
+        // An address that is not of this machine (documentation, RFC 5737), and one of another family.
+        for source in ["192.0.2.1", "::1"] {
+            let refused = Stream::connect("127.0.0.1", port, Some(source.parse().unwrap()), second);
+            assert!(refused.is_err());
+        }
+        drop(listener);
+        let refused = Stream::connect("127.0.0.1", port, None, second).err().unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
     fn ipv6_peers_are_written_in_brackets() {
         // A machine without IPv6 has nothing to show here.
         let Ok(listener) = Listener::tcp("::1", 0, 16) else { return };

@@ -4,11 +4,11 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, sockopt};
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, sockopt};
 
 /// Who is at the other end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,18 +90,23 @@ impl Stream {
         Stream { fd, peer, local }
     }
 
-    /// Connects to a TCP port. The calling thread waits, at most so long for each address of the host.
+    /// Connects to a TCP port, from an address of this machine if one is given. The calling thread waits, at most so
+    /// long for each address of the host.
     ///
     /// # Errors
     /// The system's, for the last address that was tried.
-    pub fn connect(host: &str, port: u16, at_most: Duration) -> io::Result<Stream> {
+    pub fn connect(
+        host: &str,
+        port: u16,
+        source: Option<IpAddr>,
+        at_most: Duration,
+    ) -> io::Result<Stream> {
         let mut failed = io::Error::new(io::ErrorKind::NotFound, "the host has no address");
         for address in (host, port).to_socket_addrs()? {
-            match TcpStream::connect_timeout(&address, at_most) {
-                Ok(stream) => {
-                    stream.set_nonblocking(true)?;
-                    let local = stream.local_addr()?.to_string();
-                    return Ok(Stream::new(stream.into(), PeerAddr::Tcp(address), local));
+            match connect_to(address, source, at_most) {
+                Ok(fd) => {
+                    let local = TcpStream::from(fd.try_clone()?).local_addr()?.to_string();
+                    return Ok(Stream::new(fd, PeerAddr::Tcp(address), local));
                 }
                 Err(error) => failed = error,
             }
@@ -115,12 +120,8 @@ impl Stream {
             Until::Readable => PollFlags::IN,
             Until::Writable => PollFlags::OUT,
         };
-        let timeout = Timespec {
-            tv_sec: i64::try_from(at_most.as_secs()).unwrap_or(i64::MAX),
-            tv_nsec: at_most.subsec_nanos().into(),
-        };
         // Whatever ends the wait, the next read or write says how the connection is.
-        let _ = poll(&mut [PollFd::new(&self.fd, flags)], Some(&timeout));
+        let _ = poll(&mut [PollFd::new(&self.fd, flags)], Some(&timespec(at_most)));
     }
 
     /// Ends the connection for both sides, while others may still hold it.
@@ -175,6 +176,45 @@ impl Stream {
             Err(Errno::AGAIN | Errno::INTR) => WriteOutcome::Bytes(0),
             Err(error) => WriteOutcome::Failed(error.into()),
         }
+    }
+}
+
+/// A connected socket that does not block.
+fn connect_to(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    at_most: Duration,
+) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv6() { AddressFamily::INET6 } else { AddressFamily::INET };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let fd = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    if let Some(source) = source {
+        // The port is the system's choice all the same.
+        rustix::net::bind(&fd, &SocketAddr::new(source, 0))?;
+    }
+    match rustix::net::connect(&fd, &address) {
+        Ok(()) => return Ok(fd),
+        Err(Errno::INPROGRESS) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let until = Instant::now() + at_most;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        match poll(&mut [PollFd::new(&fd, PollFlags::OUT)], Some(&timespec(left))) {
+            Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    sockopt::socket_error(&fd)??;
+    Ok(fd)
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec {
+        tv_sec: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        tv_nsec: time.subsec_nanos().into(),
     }
 }
 

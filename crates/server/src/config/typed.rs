@@ -192,6 +192,8 @@ config! {
     pidfile: Option<String> = "pidfile",
     /// The primary to copy.
     replicaof: Option<(String, u16)> = "replicaof",
+    /// Address from which a replica connects.
+    bind_source_addr: Option<String> = "bind-source-addr",
     /// Password for the primary; empty = none.
     primaryauth: Secret = "primaryauth",
     /// User for the primary.

@@ -4,6 +4,7 @@
 mod copying;
 
 use std::io;
+use std::net::ToSocketAddrs;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -169,11 +170,37 @@ impl<'s, 'a> Session<'s, 'a> {
         }
     }
 
+    /// A connection from the address that is configured, or from any if that one will not do, as in Redis.
+    fn reach(&self, host: &str, port: u16) -> io::Result<Stream> {
+        if let Some(source) = &self.server.config().bind_source_addr {
+            let address = (source.as_str(), 0).to_socket_addrs().map(|mut found| found.next());
+            let stream = address.and_then(|address| {
+                Stream::connect(host, port, address.map(|found| found.ip()), self.timeout())
+            });
+            match stream {
+                Ok(stream) => return Ok(stream),
+                // It is the primary that cannot be reached: from another address neither.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::ConnectionRefused | io::ErrorKind::TimedOut
+                    ) =>
+                {
+                    return Err(error);
+                }
+                Err(error) => {
+                    warning(&format!("Cannot connect from bind-source-addr {source}: {error}"));
+                }
+            }
+        }
+        Stream::connect(host, port, None, self.timeout())
+    }
+
     fn connect(&self) -> Result<Wire, End> {
         let (server, config) = (self.server, self.server.config());
         let Primary { host, port } = self.primary;
         notice(&format!("Connecting to the primary {host}:{port}"));
-        let stream = Stream::connect(host, *port, self.timeout())?;
+        let stream = self.reach(host, *port)?;
         stream.set_keepalive(config.tcp_keepalive);
         let id = server.next_client.fetch_add(1, Ordering::Relaxed);
         let mut client = Client::new(stream, id, true, now());

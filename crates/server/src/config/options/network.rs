@@ -56,9 +56,8 @@ pub(super) static ROWS: &[Row] = &[
         "bind-source-addr",
         Kind::Text,
         "",
-        "Address from which connections to other servers are made.",
-    )
-    .harmless("a replica's connection takes the address that the system chooses"),
+        "Address from which connections to other servers are made; empty = the system chooses.",
+    ),
     Row::new(
         "socket-mark-id",
         Kind::Integer(0, 4_294_967_295),
