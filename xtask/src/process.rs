@@ -1,9 +1,13 @@
 //! Servers started for a test: on a free port, waited for, and killed when dropped. Some come back in between.
 
+use std::collections::VecDeque;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -46,7 +50,7 @@ impl Server {
             .map(str::to_owned)
             .collect();
         let child = spawn(program, &args)?;
-        let server = Server { child, program: program.to_owned(), args, folder, port };
+        let mut server = Server { child, program: program.to_owned(), args, folder, port };
         server.wait_for_answers()?;
         Ok(server)
     }
@@ -66,9 +70,13 @@ impl Server {
         self.wait_for_answers()
     }
 
-    fn wait_for_answers(&self) -> Result<()> {
+    fn wait_for_answers(&mut self) -> Result<()> {
         let mut patience = Patience::of(Duration::from_secs(10));
         while patience.nap(Duration::from_millis(20)) {
+            // Whoever answers then is not it.
+            if let Some(status) = self.child.try_wait()? {
+                bail!("{} ended at its start: {status}", self.program);
+            }
             if let Ok(mut client) = self.connect()
                 && client.call(&["PING"]).is_ok()
             {
@@ -131,9 +139,30 @@ impl Patience {
     }
 }
 
-/// A port of loopback that nobody listens on now.
+/// A port of loopback that nobody listens on, below those that the system gives to clients. A file of its own is locked for
+/// it, so that runs side by side do not get the same; only the last ones stay locked, or a long run had too many files.
 pub fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+    /// Ports that one test may need at the same time, and more.
+    const LOCKED_MAX: usize = 200;
+    static LOCKS: Mutex<VecDeque<File>> = Mutex::new(VecDeque::new());
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let folder = std::env::temp_dir().join("larder-ports");
+    std::fs::create_dir_all(&folder)?;
+    let begin = std::process::id() % 20_000;
+    for _ in 0..20_000 {
+        let number = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = u16::try_from(11_000 + (begin * 131 + number) % 20_000)?;
+        let file = File::create(folder.join(port.to_string()))?;
+        if file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            let mut locks = LOCKS.lock().unwrap_or_else(PoisonError::into_inner);
+            locks.push_back(file);
+            if locks.len() > LOCKED_MAX {
+                locks.pop_front();
+            }
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
 
 impl Drop for Server {

@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_larder");
@@ -40,16 +40,23 @@ impl Drop for Folder {
     }
 }
 
-/// A port that nobody else asks for: below those that the system gives to clients, and each once.
+/// A port that nobody else asks for: below those that the system gives to clients, and locked by a file of its own as
+/// long as this process lives, so that tests of several checkouts may run at once.
 pub fn free_port() -> u16 {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 200 * 90).unwrap();
-    loop {
-        let port = 11_000 + first + NEXT.fetch_add(1, Ordering::Relaxed);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+    static LOCKS: Mutex<Vec<fs::File>> = Mutex::new(Vec::new());
+    let folder = std::env::temp_dir().join("larder-ports");
+    fs::create_dir_all(&folder).unwrap();
+    let begin = std::process::id() * 131 % 20_000;
+    for number in 0..20_000 {
+        let port = u16::try_from(11_000 + (begin + number) % 20_000).unwrap();
+        let file = fs::File::create(folder.join(port.to_string())).unwrap();
+        let mut locks = LOCKS.lock().unwrap();
+        if file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            locks.push(file);
             return port;
         }
     }
+    panic!("no port is free");
 }
 
 /// A running server, killed at the end if it still runs.
@@ -68,11 +75,13 @@ impl Server {
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes()).unwrap();
-        let server = Server { child, port };
+        let mut server = Server { child, port };
         let begun = Instant::now();
         // The kernel connects before the server is ready: an answer of any kind says that it is.
         while TcpStream::connect(("127.0.0.1", port)).is_err() || server.ask("PING") == ["closed"] {
             assert!(begun.elapsed() < Duration::from_secs(20), "no answer on port {port}");
+            let ended = server.child.try_wait().unwrap();
+            assert!(ended.is_none(), "{program} ended at its start: {ended:?}");
             std::thread::sleep(Duration::from_millis(20));
         }
         server
