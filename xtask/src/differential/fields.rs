@@ -53,6 +53,6 @@ pub const GROUPS: &[Group] = &[
         "DEL h9 ; HSETEX h9 PX 1 FIELDS 1 a 1 ; HSET h9 b 1 ; @pause ; HINCRBY h9 a 5 ; HPERSIST h9 FIELDS 2 a b ; HGETALL h9", "DEL h9 ; HSETEX h9 PX 1 FIELDS 1 a 1 ; HSET h9 b 1 ; @pause ; HSETEX h9 FNX KEEPTTL FIELDS 1 a 7 ; HPTTL h9 FIELDS 2 a b ; HGETALL h9",
         "DEL h9 ; HSET h9 a 1 b 2 ; HGETEX h9 PX 1 FIELDS 1 a ; @pause ; HSETEX h9 FXX EX 100000 FIELDS 2 a 5 b 5 ; HGETALL h9", "DEL h9 ; HSET h9 a 1 b 2 ; HPEXPIRE h9 1 FIELDS 1 a ; @pause ; COPY h9 h8 REPLACE ; HGETALL h8 ; RENAME h8 h9 ; HVALS h9",
         "DEL h9 ; HSETEX h9 PX 1 FIELDS 1 a 1 ; HSET h9 b 1 ; @pause ; HRANDFIELD h9 5 ; HSTRLEN h9 a ; HSCAN h9 0 ; HINCRBYFLOAT h9 a 1.5",
-        "DEL h9 ; HSET h9 a 1 b 2 ; HPEXPIRE h9 1 FIELDS 1 a ; @pause ; HPEXPIRE h9 $P XX FIELDS 2 a b ; HGETDEL h9 FIELDS 2 a b ; EXISTS h9",
+        "DEL h9 ; HSET h9 a 1 b 2 ; HPEXPIRE h9 1 FIELDS 1 a ; @pause ; HGETDEL h9 FIELDS 2 a b ; EXISTS h9",
     ] },
 ];
