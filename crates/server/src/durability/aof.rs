@@ -28,7 +28,7 @@ use super::rewrite::{self, Rewrite};
 use crate::blocking::Waiter;
 use crate::config::{AppendFsync, Config};
 use crate::log::{notice, warning};
-use crate::shared::{Server, now};
+use crate::shared::Server;
 pub(super) use log::Log;
 
 /// How long the thread sleeps at most before it looks whether anything was asked.
@@ -367,7 +367,7 @@ impl Writer {
             log.note_rest(&server)?;
         }
         let Some(since) = log.unsynced else {
-            log.clean = (Instant::now(), now().0);
+            log.note_clean(&server);
             return Ok(());
         };
         match config.appendfsync {
@@ -425,9 +425,6 @@ impl Writer {
         }
         // For more than the files have been handed: what is only not on disk yet is no reason to get up.
         self.server.journal.wait_beyond(log.position, due.min(LOOK));
-        if log.unsynced.is_none() {
-            log.clean = (Instant::now(), now().0);
-        }
         Ok(())
     }
 

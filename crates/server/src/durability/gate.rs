@@ -34,7 +34,7 @@ pub struct Depends {
 pub struct Gate {
     promise: AtomicU8,
     durable: AtomicU64,
-    /// From this moment on `Second` means `All`: what is not yet on disk is a second old.
+    /// From this moment on `Second` means `All`: what is not on disk may be a second old.
     late_ms: AtomicI64,
     failing: AtomicBool,
     /// Why.
@@ -150,9 +150,9 @@ impl Gate {
         self.taken.store(taken.map_or(u64::MAX, |offset| offset.0), Ordering::Relaxed);
     }
 
-    /// From when on what is not on disk will be a second old; `None`: all of it is there.
-    pub fn late_from(&self, moment: Option<Millis>) {
-        self.late_ms.store(moment.map_or(i64::MAX, |moment| moment.0), Ordering::Release);
+    /// From when on what is not on disk then may be a second old.
+    pub fn late_from(&self, moment: Millis) {
+        self.late_ms.store(moment.0, Ordering::Release);
     }
 
     /// Whether the log cannot be written, and why.
@@ -188,9 +188,10 @@ mod tests {
         gate.promise(Promise::Second);
         assert!(gate.is_open(at(11, 11), now));
         gate.fail(None);
-        gate.late_from(Some(now));
+        gate.late_from(now);
         assert!(!gate.is_open(at(11, 0), now), "what is not on disk is a second old");
-        gate.late_from(None);
+        assert!(gate.is_open(at(10, 10), now), "what is on disk is told at any time");
+        gate.late_from(now.saturating_add(1));
         assert!(gate.is_open(at(11, 11), now));
     }
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use larder_base::time::Millis;
 use larder_cluster::replication::{Offset, ReplicationId};
 use larder_persist::aof::set::LogSet;
 use larder_persist::aof::timestamp_line;
@@ -13,8 +14,9 @@ use crate::config::Config;
 use crate::durability::journal::{Marks, Part, Reader};
 use crate::shared::{Server, now};
 
-/// From this age on replies wait.
-const LATE_AFTER_MS: i64 = 1000;
+/// From this age on replies wait. A tenth of the second is for the way of a reply that has passed: its worker looks at the
+/// clock once in each turn.
+const LATE_AFTER_MS: i64 = 900;
 /// Bytes of the journal taken at once.
 const TAKE_BYTES: usize = 4 << 20;
 
@@ -30,8 +32,10 @@ pub struct Log {
     pub begins: bool,
     /// Since when there is something that is not on disk.
     pub(super) unsynced: Option<Instant>,
-    /// When everything was there last, by both clocks.
-    pub(super) clean: (Instant, i64),
+    /// A moment, by both clocks: what was recorded up to then is on disk.
+    clean: (Instant, i64),
+    /// The same: what was recorded up to then was handed to the files.
+    handed: (Instant, i64),
     /// How long the last sync took.
     took: Duration,
     /// The second of the last timestamp.
@@ -51,21 +55,32 @@ impl Log {
         let Started { set, reader, before } = started;
         let position = reader.position();
         server.gate.reach(position);
-        Log {
+        let begun = (Instant::now(), now().0);
+        let mut log = Log {
             set,
             reader,
             position,
             before,
             begins: false,
             unsynced: None,
-            clean: (Instant::now(), now().0),
+            clean: begun,
+            handed: begun,
             took: Duration::ZERO,
             timestamp: 0,
             confirmed: false,
-            synced: Instant::now(),
+            synced: begun.0,
             told: None,
             gap: false,
-        }
+        };
+        log.note_clean(server);
+        log
+    }
+
+    /// What was handed over is on disk. The gate hears of it even where nothing happens: it closes by itself once this thread is
+    /// held up, by whatever it is.
+    pub(super) fn note_clean(&mut self, server: &Server) {
+        self.clean = self.handed;
+        server.gate.late_from(Millis(self.clean.1 + LATE_AFTER_MS));
     }
 
     /// Hands over what the journal has, up to an offset if one is given.
@@ -75,6 +90,8 @@ impl Log {
         config: &Config,
         to: Option<Offset>,
     ) -> Result<(), Trouble> {
+        // Before it looks how much there is: what comes later counts as not handed over.
+        let begun = to.is_none().then(|| (Instant::now(), now().0));
         let to = to.unwrap_or_else(|| server.journal.end());
         while self.position < to {
             let parts = self.reader.read_from(&server.journal, self.position, TAKE_BYTES)?;
@@ -95,13 +112,10 @@ impl Log {
                 }
             }
             self.confirmed = false;
-            if self.unsynced.is_none() {
-                // It came at some time since everything was on disk.
-                let (moment, ms) = self.clean;
-                self.unsynced = Some(moment);
-                server.gate.late_from(Some(larder_base::time::Millis(ms + LATE_AFTER_MS)));
-            }
+            // It came at some time since everything was on disk.
+            self.unsynced.get_or_insert(self.clean.0);
         }
+        self.handed = begun.unwrap_or(self.handed);
         Ok(())
     }
 
@@ -141,18 +155,17 @@ impl Log {
 
     /// Forces everything that was handed over to disk.
     pub(super) fn sync(&mut self, server: &Server) -> io::Result<()> {
-        let begun = (Instant::now(), now().0);
-        let age = self.unsynced.map(|since| begun.0 - since).unwrap_or_default();
+        let begun = Instant::now();
+        let age = self.unsynced.map(|since| begun - since).unwrap_or_default();
         let mark = self.set.sync()?;
-        self.took = begun.0.elapsed();
+        self.took = begun.elapsed();
         if age + self.took > Duration::from_millis(LATE_AFTER_MS.unsigned_abs()) {
             server.aof.note(|status| status.delayed += 1);
         }
-        self.clean = begun;
         self.synced = Instant::now();
         self.unsynced = None;
         self.reader.advance(Offset(mark));
-        server.gate.late_from(None);
+        self.note_clean(server);
         server.journal.trim();
         self.publish(server);
         if server.gate.reach(Offset(mark)) {
