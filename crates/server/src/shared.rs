@@ -512,8 +512,13 @@ impl Server {
     #[inline]
     pub fn is_out_of_memory(&self) -> bool {
         let limit = self.maxmemory.load(Ordering::Relaxed);
+        let used = if limit == 0 { 0 } else { (self.memory.used)() };
+        if used <= limit {
+            return false;
+        }
+        self.background.press();
         // What waits to be freed is as good as free.
-        limit != 0 && (self.memory.used)().saturating_sub(self.background.waiting_bytes()) > limit
+        used.saturating_sub(self.background.waiting_bytes()) > limit
     }
 
     /// Holds a worker back that is about to go on, while the append-only file lags far behind: memory keeps what

@@ -19,6 +19,7 @@ use crate::eviction::s3fifo::S3Fifo;
 use crate::expiry::{Calendar, Tick};
 use crate::snapshot::{Aside, Lanes, Snapshots};
 use crate::table::Table;
+use crate::trash::Trash;
 
 /// A logical database, 0..16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -237,7 +238,7 @@ impl Keyspace {
             }
         }
         self.snapshots.flushed(&asides);
-        Trash { tables }
+        Trash::from(tables)
     }
 
     /// Fetches the slot's head into the cache.
@@ -504,24 +505,6 @@ impl Keyspace {
 
 fn never_due() -> Box<[AtomicI64]> {
     (0..Slot::COUNT).map(|_| AtomicI64::new(i64::MAX)).collect()
-}
-
-/// What FLUSHALL took out; dropping it frees it.
-#[derive(Default)]
-pub struct Trash {
-    tables: Vec<Table>,
-}
-
-impl Trash {
-    /// Number of keys in it.
-    pub fn len(&self) -> usize {
-        self.tables.iter().map(Table::len).sum()
-    }
-
-    /// Whether there is nothing to free.
-    pub fn is_empty(&self) -> bool {
-        self.tables.is_empty()
-    }
 }
 
 fn signed(count: usize) -> i64 {

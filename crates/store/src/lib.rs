@@ -8,12 +8,14 @@ pub mod record;
 pub mod settings;
 pub mod snapshot;
 pub mod table;
+pub mod trash;
 pub mod value;
 pub mod view;
 
 pub use keyspace::{DbIndex, Interest, Keyspace};
 pub use record::{Payload, Record, RecordMut, RecordRef};
 pub use settings::Settings;
+pub use trash::Trash;
 pub use value::{
     End, Hash, Kind, List, Set, SortedSet, SortedSetBuilder, Text, Thresholds, Typed, Value,
 };

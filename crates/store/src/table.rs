@@ -554,6 +554,39 @@ impl Table {
     }
 }
 
+impl Table {
+    /// Hands out what is in the last bucket and takes that away, without moving anything: the table can only be torn
+    /// further or dropped after that. False when none is left.
+    pub(crate) fn tear(&mut self, mut gone: impl FnMut(Record)) -> bool {
+        let last = match self.more.last_mut() {
+            Some(segment) => segment.pop(),
+            None => self.first.pop(),
+        };
+        if self.more.last().is_some_and(Vec::is_empty) {
+            self.more.pop();
+        }
+        // Those of the next step, so that they come while the ones at hand are freed.
+        if let Some(next) = self.buckets().checked_sub(1) {
+            for word in self.bucket(next).words.into_iter().filter(|word| *word != 0) {
+                prefetch(std::ptr::with_exposed_provenance::<u8>((word & ADDRESS) as usize));
+            }
+        }
+        let Some(mut chain) = last else { return false };
+        loop {
+            for word in chain.words.into_iter().filter(|word| *word != 0) {
+                self.len -= 1;
+                // SAFETY: every word is a record that this table owns; its bucket was taken out.
+                gone(unsafe { raw_of(word).own() });
+            }
+            match chain.overflow.take() {
+                Some(next) => chain = *next,
+                None => break,
+            }
+        }
+        self.buckets() > 0
+    }
+}
+
 impl Drop for Table {
     fn drop(&mut self) {
         for head in self.first.iter_mut().chain(self.more.iter_mut().flatten()) {

@@ -360,6 +360,14 @@ impl Hash {
         }
     }
 
+    /// Takes the tree of the big form out, to be freed node by node.
+    pub(super) fn take_tree(&mut self) -> Option<Ordered> {
+        match self.word.form_mut() {
+            FormMut::Small(_) => None,
+            FormMut::Big(fields) => Some(std::mem::replace(&mut fields.due, Ordered::new())),
+        }
+    }
+
     /// How OBJECT ENCODING calls the form.
     pub fn encoding_name(&self) -> &'static str {
         match self.word.form() {

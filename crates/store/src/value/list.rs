@@ -18,7 +18,7 @@ pub struct List {
 
 /// The big form. No chunk is empty.
 #[derive(Clone, Default)]
-struct Chunks {
+pub(super) struct Chunks {
     /// Shared with the snapshots that run: a chunk is copied when it changes meanwhile.
     chunks: VecDeque<Arc<Linked>>,
     len: usize,
@@ -62,6 +62,11 @@ impl ChunkLimit {
 }
 
 impl Chunks {
+    /// Frees the last chunk, without counting; false when there was none.
+    pub fn free_last(&mut self) -> bool {
+        self.chunks.pop_back().is_some()
+    }
+
     /// The chunk that holds an index, and the index in it; searched from the nearer end.
     fn locate(&self, index: usize) -> Option<(usize, usize)> {
         if index >= self.len {
@@ -439,6 +444,14 @@ impl List {
         });
         let all = forward.into_iter().flatten().chain(backward.into_iter().flatten());
         all.filter(move |(_, text)| text.is(&wanted)).map(|(index, _)| index)
+    }
+
+    /// Takes the chunks of the big form out, to be freed one by one.
+    pub(super) fn take_chunks(&mut self) -> Option<Chunks> {
+        match self.word.form_mut() {
+            FormMut::Small(_) => None,
+            FormMut::Big(chunks) => Some(std::mem::take(chunks)),
+        }
     }
 
     /// How OBJECT ENCODING calls the form.

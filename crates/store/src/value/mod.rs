@@ -7,6 +7,7 @@ mod list;
 mod members;
 mod ordered;
 mod packed;
+mod remains;
 mod set;
 mod sorted_set;
 #[cfg(test)]
@@ -18,9 +19,11 @@ use std::sync::Arc;
 use larder_base::hash::KeyHasher;
 
 use crate::record::RecordRef;
+use crate::table::Table;
 
 pub use hash::Hash;
 pub use list::{End, List};
+pub(crate) use remains::Remains;
 pub use set::Set;
 pub(crate) use sorted_set::score_of;
 pub use sorted_set::{Ranked, SortedSet, SortedSetBuilder, Updated};
@@ -235,6 +238,18 @@ impl Value {
         visit: impl FnMut(RecordRef<'_>),
     ) -> bool {
         self.members_mut().is_none_or(|members| members.save_step(lane, budget, visit))
+    }
+
+    /// Takes what is big of it out, to be freed piece by piece. It can only be dropped after that.
+    pub(crate) fn take_apart(&mut self) -> (Option<Table>, Option<Remains>) {
+        let table = self.members_mut().map(|members| std::mem::take(&mut members.table));
+        let remains = match self {
+            Value::Text(_) | Value::Set(_) => None,
+            Value::List(list) => list.take_chunks().map(Remains::Chunks),
+            Value::Hash(hash) => hash.take_tree().map(Remains::Tree),
+            Value::SortedSet(sorted) => sorted.take_tree().map(Remains::Tree),
+        };
+        (table, remains)
     }
 
     fn members_mut(&mut self) -> Option<&mut members::Members> {

@@ -146,6 +146,15 @@ impl Node {
         }
     }
 
+    /// Frees the last leaf below; true when none is left.
+    fn fell(&mut self) -> bool {
+        let Node::Inner(children) = self else { return true };
+        if children.last_mut().is_none_or(|last| last.node.fell()) {
+            children.pop();
+        }
+        children.is_empty()
+    }
+
     /// Bytes of the nodes. Leaves are only counted, not touched: there are 32 times as many.
     fn size(&self) -> usize {
         let Node::Inner(children) = self else { return size_of::<Leaf>() };
@@ -341,6 +350,16 @@ impl Ordered {
             let Some(only) = children.pop() else { break };
             self.root = only.node;
         }
+    }
+
+    /// Frees the last leaf, without mending counts: the tree can only be felled further or dropped after that. False
+    /// when none was left. Looks at no record.
+    pub fn fell(&mut self) -> bool {
+        let none_left = self.len == 0;
+        if self.root.fell() {
+            self.len = 0;
+        }
+        !none_left
     }
 
     /// Bytes held on the heap.
