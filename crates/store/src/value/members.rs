@@ -197,7 +197,8 @@ impl Members {
 
     /// Bytes held, estimated for the records from a sample of them.
     pub fn memory_usage(&self) -> usize {
-        const SAMPLE: usize = 64;
+        // Each lies in a page of its own, see `Table::memory_usage`.
+        const SAMPLE: usize = 8;
         let (mut sampled, mut bytes) = (0, 0);
         for record in self.table.iter().take(SAMPLE) {
             sampled += 1;
