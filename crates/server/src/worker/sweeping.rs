@@ -84,6 +84,24 @@ impl Pass {
         }
         self.slot = self.next.last().map_or(u16::MAX, |last| last + 1);
     }
+
+    /// Goes on to the slots of the next step, in the next database if need be; false at the end.
+    fn advance(&mut self, keyspace: &Keyspace, is_mine: impl Fn(u16) -> bool) -> bool {
+        while usize::from(self.db) < keyspace.databases() {
+            if self.next.is_empty() {
+                self.fetch(keyspace, &is_mine);
+            }
+            std::mem::swap(&mut self.slots, &mut self.next);
+            if !self.slots.is_empty() {
+                return true;
+            }
+            // Those of the step before, which came back with the exchange, are of this database.
+            self.next.clear();
+            let Some(next) = self.db.checked_add(1) else { break };
+            (self.db, self.slot, self.stop) = (next, 0, None);
+        }
+        false
+    }
 }
 
 impl Worker {
@@ -138,18 +156,9 @@ impl Worker {
         let count = u16::try_from(server.workers.len()).unwrap_or(1).max(1);
         let mine = u16::try_from(self.number).unwrap_or(0);
         let is_mine = |slot: u16| slot % count == mine;
-        while usize::from(pass.db) < server.keyspace.databases() {
+        while pass.advance(&server.keyspace, is_mine) {
             let db = DbIndex(pass.db);
-            if pass.next.is_empty() {
-                pass.fetch(&server.keyspace, is_mine);
-            }
-            std::mem::swap(&mut pass.slots, &mut pass.next);
-            let Some(first) = pass.slots.first() else {
-                let Some(next) = pass.db.checked_add(1) else { break };
-                (pass.db, pass.slot, pass.stop) = (next, 0, None);
-                continue;
-            };
-            let from = pass.stop.filter(|stop| stop.slot == *first);
+            let from = pass.stop.filter(|stop| pass.slots.first() == Some(&stop.slot));
             pass.fetch(&server.keyspace, is_mine);
             let mut view = server.keyspace.view_slots(&server.settings, db, &pass.slots, self.now);
             pass.stop = view.sweep(&pass.due, from);
@@ -183,5 +192,35 @@ impl Worker {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use larder_base::hash::KeyHasher;
+    use larder_store::{Deadline, Settings};
+
+    use super::*;
+
+    #[test]
+    fn a_pass_visits_no_slot_of_another_database() {
+        let keyspace = Keyspace::new(KeyHasher::new(1, 2), 16);
+        let settings = Settings::default();
+        let now = Millis(1_000_000);
+        let mut visits = Vec::new();
+        for (db, key) in [(0, b"one".as_slice()), (0, b"two"), (5, b"three")] {
+            let at = keyspace.locate(key);
+            let mut view = keyspace.view_slots(&settings, DbIndex(db), &[at.slot], now);
+            view.set_string(key, b"x", Deadline::At(Millis(1_000_100)));
+            visits.push((db, at.slot));
+        }
+        visits.sort_unstable();
+        let mut pass = Sweeper::new(now).next_pass(Millis(1_000_200));
+        let mut seen = Vec::new();
+        while pass.advance(&keyspace, |_| true) {
+            seen.extend(pass.slots.iter().map(|slot| (pass.db, *slot)));
+            pass.fetch(&keyspace, |_| true);
+        }
+        assert_eq!(seen, visits);
     }
 }
