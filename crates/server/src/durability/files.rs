@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use larder_persist::disk::{Disk, DiskWriter};
@@ -47,7 +48,10 @@ impl Disk for FolderDisk {
     }
 
     fn append(&self, name: &str) -> io::Result<FolderFile> {
-        let file = OpenOptions::new().append(true).create(true).open(self.path(name)?)?;
+        // As Redis has it, whatever the mask lets through: who may change the log may change the data.
+        let mode = 0o644;
+        let file =
+            OpenOptions::new().append(true).create(true).mode(mode).open(self.path(name)?)?;
         Ok(FolderFile { file })
     }
 
