@@ -1,5 +1,5 @@
 //! Promises that only the whole program can keep or break: no secret is shown anywhere, a flush does not make a save
-//! fail, an append-only file that only waits for its sync costs nothing, the log tells local time.
+//! fail, a save has no half transaction, an append-only file that only waits for its sync costs nothing, the log tells local time.
 
 #![allow(
     clippy::unwrap_used,
@@ -118,6 +118,35 @@ fn a_flush_begins_a_save_anew() {
     assert!(info.contains("rdb_last_bgsave_status:ok"), "{info}");
     assert_eq!(client.ask("SET more writes"), ["OK"]);
     assert!(folder.path("dump.rdb").exists());
+}
+
+#[test]
+fn a_save_within_a_transaction_has_all_of_it() {
+    let folder = Folder::new("half");
+    let dir = folder.0.display().to_string();
+    let start = || {
+        let port = free_port();
+        Server::larder(&["--port", &port.to_string(), "--dir", &dir, "--save", ""], port)
+    };
+    let server = start();
+    let mut client = server.connect();
+    for (line, answer) in
+        [("MULTI", "OK"), ("SET a 1", "QUEUED"), ("BGSAVE", "QUEUED"), ("SET b 1", "QUEUED")]
+    {
+        assert_eq!(client.ask(line), [answer]);
+    }
+    assert_eq!(client.ask("EXEC"), ["OK", "Background saving scheduled", "OK"]);
+    let begun = Instant::now();
+    while !client.ask("INFO persistence").concat().contains("rdb_saves:1") {
+        assert!(begun.elapsed() < Duration::from_secs(20), "no save");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    drop((client, server));
+    let server = start();
+    while server.ask("DBSIZE")[0].contains("LOADING") {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(server.ask("MGET a b"), ["1", "1"]);
 }
 
 /// Nanoseconds that the threads of a process with this name have run.

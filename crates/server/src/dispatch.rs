@@ -304,7 +304,7 @@ impl Turn<'_> {
                 self.run_data(client, token, entry, args, at, others.is_some()).is_err()
             }
             Run::Control => {
-                let mut session = Session { turn: self, client, token, others };
+                let mut session = Session { turn: self, client, token, others, in_exec: false };
                 let result =
                     entry.control.map(|control| crate::control::run(&mut session, control, args));
                 match result {

@@ -14,9 +14,10 @@ use larder_store::{DbIndex, Interest};
 use crate::books::Ran;
 use crate::client::{Client, Multi, OwnedArgs};
 use crate::clock::Ticks;
-use crate::control::{ControlCommand, Session};
+use crate::control::{ControlCommand, Session, persistence};
 use crate::dispatch::{self, Ready};
 use crate::durability::record::{self, Transaction, Unit};
+use crate::durability::save;
 use crate::registry::Entry;
 use crate::shared::Server;
 use crate::tracking::Tracker;
@@ -211,7 +212,11 @@ fn exec(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fault> {
         return Err(Fault::text("EXECABORT Transaction discarded because of previous errors."));
     }
     if session.others.is_some() {
+        session.in_exec = true;
         run_exclusive(session, &multi, flag.as_deref());
+        session.in_exec = false;
+        let dirty = persistence::modifications(session);
+        save::begin_scheduled(server, dirty);
     } else {
         run_locked(session, &multi, flag.as_deref());
     }

@@ -39,6 +39,8 @@ pub struct Session<'s, 'w, 'g> {
     pub token: u64,
     /// All workers' states, in the exclusive section; the asking client is not in them.
     pub others: Option<&'s mut Others<'g>>,
+    /// It is part of a transaction, more of which may follow.
+    pub in_exec: bool,
 }
 
 impl Session<'_, '_, '_> {

@@ -64,6 +64,13 @@ fn bgsave(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault
     if args.len() > 2 || (args.len() == 2 && !args.is(1, "SCHEDULE")) {
         return Err(Fault::SYNTAX);
     }
+    let saves = &session.turn.server.saves;
+    if session.in_exec && !saves.is_running() {
+        // A save of this moment would have half of the transaction.
+        saves.schedule();
+        session.reply().simple("Background saving scheduled");
+        return Ok(());
+    }
     let dirty = modifications(session);
     save::begin(session.turn.server, dirty).map_err(|error| match error {
         save::SaveError::Busy => Fault::text("ERR Background save already in progress"),
@@ -78,7 +85,8 @@ fn bgrewriteaof(session: &mut Session<'_, '_, '_>, _: Args<'_>) -> Result<(), Fa
     if !server.aof.ask_rewrite(server) {
         return Err(Fault::text("ERR Background append only file rewriting already in progress"));
     }
-    session.reply().simple(match server.saves.is_running() {
+    let waits = session.in_exec || server.saves.is_running();
+    session.reply().simple(match waits {
         true => "Background append only file rewriting scheduled",
         false => "Background append only file rewriting started",
     });

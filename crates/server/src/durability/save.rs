@@ -28,6 +28,8 @@ pub struct Saves {
     running: AtomicBool,
     /// The one in the background is to be given up.
     cancelled: AtomicBool,
+    /// One is wanted as soon as it may begin.
+    scheduled: AtomicBool,
     /// The last one failed.
     failed: AtomicBool,
     /// Hashes have fields with deadlines, which the usual version cannot hold.
@@ -78,6 +80,7 @@ impl Saves {
         Saves {
             running: AtomicBool::new(false),
             cancelled: AtomicBool::new(false),
+            scheduled: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             field_deadlines: AtomicBool::new(false),
             progress: [AtomicUsize::new(0), AtomicUsize::new(0)],
@@ -102,6 +105,11 @@ impl Saves {
     /// Whether to save at the end.
     pub fn is_wanted_at_end(&self) -> bool {
         self.at_end.load(Ordering::Acquire)
+    }
+
+    /// One is to begin when the transaction that asks for it is over.
+    pub fn schedule(&self) {
+        self.scheduled.store(true, Ordering::Release);
     }
 
     /// Has the save that runs given up; false if it does not end within a few seconds.
@@ -239,6 +247,14 @@ pub fn begin(server: &Server, dirty: u64) -> Result<(), SaveError> {
     Ok(())
 }
 
+/// Begins a save that was scheduled, or leaves it so where it cannot begin yet. Only in the exclusive section.
+pub fn begin_scheduled(server: &Server, dirty: u64) {
+    let scheduled = &server.saves.scheduled;
+    if scheduled.swap(false, Ordering::AcqRel) && begin(server, dirty).is_err() {
+        scheduled.store(true, Ordering::Release);
+    }
+}
+
 /// The thread that writes what `begin` begins, for as long as the server runs.
 ///
 /// # Errors
@@ -280,10 +296,20 @@ fn run(server: &Server, (first, mut dirty): Job) {
     server.saves.end(dirty, &result);
 }
 
-/// Begins a save if a save point says so; to be called every second or so.
+/// Begins a save if one is scheduled or a save point says so; to be called every second or so.
 pub fn tick(server: &Server) {
     let config = server.config();
-    if config.save.is_empty() || server.saves.is_running() {
+    if server.saves.is_running() {
+        return;
+    }
+    if server.saves.scheduled.load(Ordering::Acquire) {
+        server.exclusively(|states| {
+            let dirty = states.iter().map(|state| state.stats.dirty).sum();
+            begin_scheduled(server, dirty);
+        });
+        return;
+    }
+    if config.save.is_empty() {
         return;
     }
     let last = server.saves.last();
