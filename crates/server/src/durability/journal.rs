@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
 use std::time::Duration;
 
 use larder_cluster::replication::{Offset, ReplicationId};
@@ -134,6 +134,12 @@ impl Reader {
         self.position.fetch_max(to.0, Ordering::AcqRel);
     }
 
+    /// Sleeps until somebody is in a hurry, or the time is over: who has just read lets a little gather, so that it
+    /// is not woken, nor calls the system, for each piece of it.
+    pub fn pause(&self, journal: &Journal, at_most: Duration) {
+        journal.pause(at_most);
+    }
+
     /// Sleeps until there is something that it has not read, or the time is over.
     pub fn wait(&self, journal: &Journal, at_most: Duration) {
         journal.wait_beyond(self.position(), at_most);
@@ -218,6 +224,8 @@ pub struct Journal {
     tail: Mutex<Tail>,
     /// Readers that sleep.
     sleepers: AtomicU32,
+    /// Somebody waits for the readers: those that pause go on.
+    hurried: AtomicBool,
     bed: Mutex<()>,
     bell: Condvar,
 }
@@ -279,17 +287,33 @@ impl Journal {
     pub fn wake(&self) {
         // Pairs with the fence of a reader that is about to sleep: one of both sees the other.
         fence(Ordering::SeqCst);
-        if self.sleepers.load(Ordering::Relaxed) > 0 {
+        if self.sleepers.load(Ordering::Relaxed) > 0 || self.hurried.load(Ordering::Relaxed) {
             self.ring();
         }
+    }
+
+    /// Somebody waits for what is recorded so far: the next `wake` ends the readers' pauses, too. It rings no bell
+    /// itself, so it may be called anywhere.
+    pub fn hurry(&self) {
+        self.hurried.store(true, Ordering::Release);
     }
 
     /// Wakes the readers that sleep, whether there is something for them or not.
     #[cold]
     pub fn ring(&self) {
         // Not between a reader's last look and its sleep.
-        drop(self.bed.lock());
+        let bed = self.bed.lock();
+        self.hurried.store(false, Ordering::Relaxed);
+        drop(bed);
         self.bell.notify_all();
+    }
+
+    /// Sleeps until somebody is in a hurry, or the time is over.
+    fn pause(&self, at_most: Duration) {
+        let mut bed = self.bed.lock();
+        if !self.hurried.load(Ordering::Acquire) {
+            let _ = self.bell.wait_for(&mut bed, at_most);
+        }
     }
 
     /// Sleeps until something is recorded beyond this offset, or the time is over.
@@ -601,6 +625,36 @@ mod tests {
         assert_eq!(reader.read(&journal, 100).expect("within reach").len(), 1);
         journal.set_mode(Mode::Follows, Some(Offset(900)));
         assert_eq!(reader.read(&journal, 100).unwrap_err(), OutOfReach);
+    }
+
+    #[test]
+    fn a_pause_ends_when_somebody_is_in_a_hurry_and_not_for_what_is_recorded() {
+        let long = Duration::from_secs(30);
+        let journal = Journal::default();
+        journal.set_mode(Mode::Own, Some(Offset(0)));
+        let reader = journal.join(Offset(0)).expect("the beginning");
+        let took = |until: fn(&Journal), at_most| {
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    std::thread::sleep(Duration::from_millis(20));
+                    journal.append(DbIndex(0), b"x");
+                    until(&journal);
+                    journal.wake();
+                });
+                let begun = std::time::Instant::now();
+                reader.pause(&journal, at_most);
+                begun.elapsed()
+            })
+        };
+        assert!(took(|_| {}, Duration::from_millis(200)) >= Duration::from_millis(200));
+        assert!(took(Journal::hurry, long) < long / 2);
+        // Who came before the pause is not forgotten, and who was heard is.
+        journal.hurry();
+        let begun = std::time::Instant::now();
+        reader.pause(&journal, long);
+        assert!(begun.elapsed() < long / 2);
+        journal.wake();
+        assert!(took(|_| {}, Duration::from_millis(200)) >= Duration::from_millis(200));
     }
 
     #[test]

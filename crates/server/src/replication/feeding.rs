@@ -32,6 +32,8 @@ use crate::shared::{Server, now};
 
 /// How long a thread sleeps before it looks around.
 const LOOK: Duration = Duration::from_millis(100);
+/// What comes within this time is sent together, unless somebody waits for it.
+const PAUSE: Duration = Duration::from_micros(500);
 /// Bytes taken from the journal at a time.
 const PORTION: usize = 1 << 20;
 
@@ -360,6 +362,11 @@ impl<'s> Feed<'s> {
                 self.send(part.bytes(), Some(reader))?;
                 reader.advance(part.end());
                 self.replica.note_sent(part.end());
+            }
+            let sent: usize = parts.iter().map(|part| part.bytes().len()).sum();
+            // One that catches up is not held back.
+            if (1..PORTION).contains(&sent) {
+                reader.pause(journal, PAUSE);
             }
             if looked.elapsed() > LOOK {
                 looked = Instant::now();

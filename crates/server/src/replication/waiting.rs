@@ -65,6 +65,7 @@ impl Waits {
         {
             let end = server.journal.append_stream_only(GETACK);
             self.asked.store(end.0, Ordering::Release);
+            server.journal.hurry();
         }
     }
 
