@@ -1,7 +1,6 @@
 //! One connection's state on its worker: what it sent, what it is owed, how it stands. It knows no
 //! socket events and no command; the worker and the dispatcher do.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +13,7 @@ use larder_store::DbIndex;
 
 use crate::blocking::Waiter;
 use crate::durability::gate::Depends;
+use crate::names::Names;
 use crate::pubsub::Message;
 use crate::tracking::{Mode, Tracker};
 
@@ -132,10 +132,12 @@ pub struct Client {
     pub watch: Option<Arc<AtomicBool>>,
     /// Watched keys.
     pub watched: Vec<(DbIndex, Vec<u8>)>,
+    /// Bytes of their names.
+    pub watched_bytes: usize,
     /// What it waits for.
     pub waiting: Option<Arc<Waiter>>,
     /// Channels, patterns and shard channels.
-    pub subscriptions: [HashSet<Vec<u8>>; 3],
+    pub subscriptions: [Names; 3],
     /// What its output depends on, while the commit gate is closing.
     pub depends: Depends,
     /// Its output waits at the commit gate; until it leaves nothing more is read or run.
@@ -207,6 +209,7 @@ impl Client {
             multi: None,
             watch: None,
             watched: Vec::new(),
+            watched_bytes: 0,
             waiting: None,
             subscriptions: Default::default(),
             depends: Depends::default(),
@@ -249,7 +252,7 @@ impl Client {
 
     /// How many channels, patterns and shard channels it listens to.
     pub fn subscription_count(&self) -> usize {
-        self.subscriptions.iter().map(HashSet::len).sum()
+        self.subscriptions.iter().map(Names::len).sum()
     }
 
     /// The tracker that remembers the keys which the command that ran now has read, if any.
@@ -292,16 +295,17 @@ impl Client {
 
     /// Bytes that it holds, its buffers included.
     pub fn memory(&self) -> usize {
-        /// A name in a table of subscriptions or watched keys, roughly.
-        const NAME: usize = 96;
         size_of::<Client>()
             + self.input.capacity()
             + self.aside.as_ref().map_or(0, |aside| aside.bytes.capacity())
             + self.out.capacity()
             + self.parser.memory()
             + self.multi.as_ref().map_or(0, |multi| multi.bytes)
-            + (self.watched.len() + self.subscription_count()) * NAME
+            + self.subscriptions.iter().map(Names::memory).sum::<usize>()
+            + self.watched.len() * Names::EACH
+            + self.watched_bytes
             + self.name.capacity()
+            + self.tracker.as_ref().map_or(0, |tracker| tracker.prefixes.memory())
     }
 
     /// Notes that so many commands ran; one that waits is counted when its wait ends.

@@ -20,6 +20,7 @@ pub mod latency;
 pub mod listening;
 pub mod log;
 pub mod monitor;
+pub mod names;
 pub mod observe;
 pub mod oom_score;
 pub mod pubsub;

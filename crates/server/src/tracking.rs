@@ -22,6 +22,32 @@ pub enum Mode {
     Broadcast,
 }
 
+/// The beginnings of keys that one connection is told of, and what they hold of memory: it may name many, and is
+/// charged for them whenever its memory is looked at.
+#[derive(Default)]
+pub struct Prefixes {
+    list: Vec<Vec<u8>>,
+    memory: usize,
+}
+
+impl Prefixes {
+    /// These, which do not overlap.
+    pub fn new(list: Vec<Vec<u8>>) -> Prefixes {
+        let texts: usize = list.iter().map(Vec::capacity).sum();
+        Prefixes { memory: texts + list.capacity() * size_of::<Vec<u8>>(), list }
+    }
+
+    /// One by one.
+    pub fn all(&self) -> &[Vec<u8>] {
+        &self.list
+    }
+
+    /// Bytes that they hold.
+    pub fn memory(&self) -> usize {
+        self.memory
+    }
+}
+
 /// One connection that tracks.
 pub struct Tracker {
     /// The connection.
@@ -35,7 +61,7 @@ pub struct Tracker {
     /// It is not told of its own changes.
     pub noloop: bool,
     /// Broadcast prefixes; none = every key.
-    pub prefixes: Vec<Vec<u8>>,
+    pub prefixes: Prefixes,
     /// It ended: entries that still name it are stale.
     pub ended: AtomicBool,
     /// The connection that it redirects to is gone.
@@ -141,7 +167,7 @@ impl Tracking {
         let trackers = self.trackers.lock();
         let prefixes = |tracker: &Arc<Tracker>| match tracker.mode {
             // Every key: the empty prefix.
-            Mode::Broadcast => tracker.prefixes.len().max(1),
+            Mode::Broadcast => tracker.prefixes.all().len().max(1),
             Mode::Read | Mode::OptIn | Mode::OptOut => 0,
         };
         let prefixes = trackers.iter().map(prefixes).sum();
@@ -223,7 +249,8 @@ impl Tracking {
         for tracker in trackers.iter().filter(|t| t.mode == Mode::Broadcast && wants(t)) {
             // A message for each prefix; prefixes of one connection do not overlap.
             let every: &[Vec<u8>] = &[Vec::new()];
-            let prefixes = if tracker.prefixes.is_empty() { every } else { &tracker.prefixes };
+            let named = tracker.prefixes.all();
+            let prefixes = if named.is_empty() { every } else { named };
             for prefix in prefixes {
                 let keys = changed.iter().filter(|key| key.starts_with(prefix));
                 let keys: Vec<Box<[u8]>> = keys.cloned().collect();
@@ -267,7 +294,7 @@ mod tests {
             redirect: None,
             mode: Mode::Read,
             noloop: false,
-            prefixes: Vec::new(),
+            prefixes: Prefixes::default(),
             ended: AtomicBool::new(false),
             broken: AtomicBool::new(false),
         })

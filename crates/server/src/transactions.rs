@@ -129,6 +129,7 @@ pub fn touch_watchers(server: &Server, db: DbIndex, key: &[u8]) -> bool {
 pub fn forget_watches(server: &Server, client: &mut Client) {
     let Some(flag) = client.watch.take() else { return };
     let mut watch = server.watch.lock();
+    client.watched_bytes = 0;
     for (db, key) in client.watched.drain(..) {
         let name = (db, key.into_boxed_slice());
         if let Some(flags) = watch.get_mut(&name) {
@@ -179,6 +180,7 @@ fn watch(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
         server.watch.lock().entry((db, Box::from(*key))).or_default().push(Arc::clone(&flag));
         drop(view);
         session.client.watched.push((db, key.to_vec()));
+        session.client.watched_bytes += key.len();
     }
     session.reply().ok();
     Ok(())

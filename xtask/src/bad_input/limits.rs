@@ -43,6 +43,12 @@ pub const ATTACKS: &[Attack] = &[
         run: an_endless_request,
     },
     Attack {
+        name: "names without end",
+        options: &["--maxmemory-clients", "4mb"],
+        growth_mib_max: 64,
+        run: names_without_end,
+    },
+    Attack {
         name: "full memory",
         options: &["--maxmemory", "40mb", "--maxmemory-policy", "noeviction"],
         growth_mib_max: 60,
@@ -235,4 +241,38 @@ fn full_memory(scene: &mut Scene) -> Result<()> {
         Value::Simple(_) => Ok(()),
         other => bail!("room was made, and still {other:?}"),
     }
+}
+
+/// Names that a client leaves with the server (channels, patterns, watched keys, prefixes) are its memory too.
+fn names_without_end(scene: &mut Scene) -> Result<()> {
+    type Request = fn(&str, usize) -> String;
+    let long = "n".repeat(50_000);
+    let ways: [(&str, Request); 5] = [
+        ("SUBSCRIBE", |long, at| format!("SUBSCRIBE {at}:{long}\r\n")),
+        ("PSUBSCRIBE", |long, at| format!("PSUBSCRIBE {at}:{long}\r\n")),
+        ("WATCH", |long, at| format!("WATCH {at}:{long}\r\n")),
+        ("long prefixes", |long, at| format!("CLIENT TRACKING on BCAST PREFIX {at}:{long}\r\n")),
+        ("many prefixes", |_, at| {
+            let prefixes: Vec<String> = (0..100)
+                .map(|one| format!("PREFIX {at}:{one}:{:100}", "").replace("  ", "--"))
+                .collect();
+            format!("CLIENT TRACKING on BCAST {}\r\n", prefixes.join(" "))
+        }),
+    ];
+    for (way, request) in ways {
+        let mut stream = scene.raw()?;
+        let mut open = true;
+        for at in 0..1500 {
+            open = stream.write_all(request(&long, at).as_bytes()).is_ok()
+                && !read_out(&mut stream, Duration::from_millis(2))?.1;
+            if !open {
+                break;
+            }
+        }
+        if open {
+            bail!("{way}: far more than 4 MB of names are held where 4 are allowed");
+        }
+        scene.wait_for("connected_clients", 1)?;
+    }
+    Ok(())
 }

@@ -16,7 +16,7 @@ use crate::client::{Client, ReplyMode};
 use crate::pubsub::Address;
 use crate::replication::replicas::Replica;
 use crate::shared::Server;
-use crate::tracking::{Mode, Tracker};
+use crate::tracking::{Mode, Prefixes, Tracker};
 
 /// The row.
 pub const COMMANDS: &[ControlCommand] = &[ControlCommand::sometimes_exclusive(
@@ -519,7 +519,7 @@ fn tracking(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
                  then re-enabling it with a different mode.",
             ));
         }
-        let mut prefixes = old.prefixes.clone();
+        let mut prefixes = old.prefixes.all().to_vec();
         prefixes.retain(|prefix| !wishes.prefixes.contains(prefix));
         check_prefixes(&wishes.prefixes, &prefixes)?;
         wishes.prefixes.splice(0..0, prefixes);
@@ -532,7 +532,7 @@ fn tracking(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
         redirect: wishes.redirect,
         mode,
         noloop: wishes.noloop,
-        prefixes: wishes.prefixes,
+        prefixes: Prefixes::new(wishes.prefixes),
         ended: AtomicBool::new(false),
         broken: AtomicBool::new(false),
     });
@@ -606,7 +606,7 @@ fn tracking_info(session: &mut Session<'_, '_, '_>) {
         Some(tracker) => tracker.redirect.map_or(0, |(id, _)| to_i64(id)),
     });
     reply.bulk(b"prefixes");
-    let prefixes = tracker.as_ref().map_or(&[][..], |tracker| &tracker.prefixes);
+    let prefixes = tracker.as_ref().map_or(&[][..], |tracker| tracker.prefixes.all());
     reply.array(prefixes.len());
     prefixes.iter().for_each(|prefix| reply.bulk(prefix));
 }

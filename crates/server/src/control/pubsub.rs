@@ -5,6 +5,7 @@ use larder_commands::{Args, Command, Fault, Flags, Group, KeySpec};
 
 use super::{ControlCommand, Session, bad_subcommand, unknown_subcommand};
 use crate::durability::record;
+use crate::names::Names;
 use crate::pubsub::{Address, Space};
 
 const BASE: Command = Command {
@@ -226,7 +227,7 @@ fn subscribe(
             .client
             .subscriptions
             .get_mut(space as usize)
-            .is_some_and(|names| names.insert(name.to_vec()));
+            .is_some_and(|names| names.insert(name));
         if fresh {
             session.turn.server.pubsub.write().subscribe(space, name, who);
         }
@@ -256,7 +257,7 @@ fn unsubscribe(
             .iter()
             .skip(space as usize)
             .take(1)
-            .flatten()
+            .flat_map(Names::iter)
             .cloned()
             .collect()
     };
