@@ -19,6 +19,7 @@ use larder_server::config::{Config, options};
 const DIFFERENT: &[(&str, &str)] = &[
     ("bind", "own host only"),
     ("port", "the test chooses it"),
+    ("repl-diskless-sync-delay", "a copy costs no fork, so none waits for others unasked"),
     ("dir", "shown as typed"),
     ("syslog-ident", "our name"),
     ("lazyfree-lazy-eviction", "as Valkey 8"),

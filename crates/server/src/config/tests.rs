@@ -39,7 +39,7 @@ fn lines_become_values() {
         "# comment\n\nport 7000\nBIND 10.0.0.1 -::1\nmaxmemory 1gb\nmaxmemory-clients 5%\n\
          requirepass \"a b\\x41\"\nunixsocketperm 700\nclient-output-buffer-limit pubsub 1mb 2k 3\n\
          notify-keyspace-events KEA\nrename-command FLUSHALL \"\"\nslave-read-only no\n\
-         repl-diskless-sync-delay 3\n",
+         repl-diskless-sync-delay 3\ndynamic-hz no\n",
     );
     assert_eq!((config.port, config.maxmemory), (7000, 1 << 30));
     assert_eq!(config.bind, ["10.0.0.1", "-::1"]);
@@ -51,6 +51,7 @@ fn lines_become_values() {
     assert!(config.notify_keyspace_events.has(b'x') && !config.notify_keyspace_events.is_silent());
     assert_eq!(config.renamed_commands, [("flushall".to_owned(), String::new())]);
     assert!(!config.replica_read_only);
+    assert_eq!(config.repl_diskless_sync_delay, 3);
     assert_eq!(config.notices().len(), 1);
 }
 

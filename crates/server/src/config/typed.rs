@@ -218,6 +218,10 @@ config! {
     repl_disable_tcp_nodelay: bool = "repl-disable-tcp-nodelay",
     /// Full copies go straight to the socket.
     repl_diskless_sync: bool = "repl-diskless-sync",
+    /// Seconds that the first replica waits for others to share its copy.
+    repl_diskless_sync_delay: u32 = "repl-diskless-sync-delay",
+    /// As many are not waited with any longer; 0 = no such number.
+    repl_diskless_sync_max_replicas: u32 = "repl-diskless-sync-max-replicas",
     /// When a full copy is loaded straight from the socket.
     repl_diskless_load: DisklessLoad = "repl-diskless-load",
     /// Seconds of silence after which a link is dead.

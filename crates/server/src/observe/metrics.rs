@@ -184,7 +184,7 @@ pub const PERSISTENCE: &[Metric] = &[
         |s| Count(s.stats.dirty.saturating_sub(s.server.saves.last().dirty)),
     ),
     Metric::gauge("rdb_bgsave_in_progress", "Whether a save or a copy to a replica runs.", |s| {
-        of(usize::from(s.server.saves.is_running() || s.server.replication.replicas.some_copy()))
+        of(usize::from(s.server.saves.is_running() || s.server.replication.gathering.is_copying()))
     }),
     Metric::gauge(
         "rdb_last_save_time",

@@ -3,37 +3,38 @@
 //! acknowledgements. They know no command but REPLCONF.
 
 mod changes;
+mod sharing;
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use larder_base::time::Millis;
-use larder_cluster::replication::{
-    Decision, Follower, Offset, Position, ReplicationId, Stage, SyncRequest,
-};
+use larder_cluster::replication::{Decision, Follower, Offset, Stage, SyncRequest};
 use larder_net::{ReadOutcome, Until, WriteOutcome};
-use larder_persist::rdb::{self, Version};
+use larder_persist::rdb::Version;
 use larder_protocol::request::{RequestLimits, RequestParser, Step};
 
+use super::LinkState;
 use super::lag::Lag;
 use super::replicas::Replica;
-use super::{LinkState, keep_history};
 use crate::client::Client;
-use crate::durability::cut::{Cut, cut};
 use crate::durability::journal::{OutOfReach, Reader};
-use crate::durability::rdb_file;
 use crate::durability::save::SaveError;
 use crate::log::{notice, warning};
 use crate::shared::{Server, now};
+pub use sharing::Gathering;
+use sharing::{Piece, Recipe, Ticket, Waiting};
 
 /// How long a thread sleeps before it looks around.
 const LOOK: Duration = Duration::from_millis(100);
 /// What comes within this time is sent together, unless somebody waits for it.
 const PAUSE: Duration = Duration::from_micros(500);
+/// Between two signs of life to one who waits.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Bytes taken from the journal at a time.
 const PORTION: usize = 1 << 20;
 
@@ -104,9 +105,15 @@ fn leave(server: &Server, replica: &Arc<Replica>) {
     server.replication.refresh(&server.config());
 }
 
+/// Whether this server has what others may follow. Only in the exclusive section.
+fn may_follow(server: &Server) -> bool {
+    let state = server.replication.state();
+    state.synced && (state.primary.is_none() || state.link == LinkState::Connected)
+}
+
 /// The thread that sends.
 struct Feed<'s> {
-    server: &'s Server,
+    server: &'s Arc<Server>,
     replica: &'s Replica,
     lag: Lag,
     /// When something could be sent last.
@@ -114,7 +121,7 @@ struct Feed<'s> {
 }
 
 impl<'s> Feed<'s> {
-    fn new(server: &'s Server, replica: &'s Replica) -> Feed<'s> {
+    fn new(server: &'s Arc<Server>, replica: &'s Replica) -> Feed<'s> {
         Feed { server, replica, lag: Lag::default(), moved: Instant::now() }
     }
 
@@ -154,7 +161,7 @@ impl<'s> Feed<'s> {
         let joined = server.exclusively(|_| {
             let lineage = server.replication.state().lineage;
             let journal = &server.journal;
-            if !self.may_follow() {
+            if !may_follow(server) {
                 // A moment later it might, and would send everything for nothing: the replica shall ask again.
                 return Err(End::NoPrimary);
             }
@@ -180,142 +187,91 @@ impl<'s> Feed<'s> {
         Ok(Some(reader))
     }
 
-    /// Whether this server has what others may follow.
-    fn may_follow(&self) -> bool {
-        let state = self.server.replication.state();
-        state.synced && (state.primary.is_none() || state.link == LinkState::Connected)
-    }
-
     /// Sends all data as of a moment; returns a reader of what happens since.
     fn full_sync(&mut self, request: &SyncRequest) -> Result<Reader, End> {
         let server = self.server;
-        let (taken, id) = self.take_cut()?;
+        let follower = self.replica.follower.lock().clone();
+        let recipe = Recipe {
+            version: version_for(server, &follower),
+            diskless: follower.capabilities.eof && server.config().repl_diskless_sync,
+        };
+        let waiting = sharing::wait(server, recipe, follower.own_kind);
+        let Ticket { position, reader, pieces } = self.wait_for_copy(&waiting)?;
         server.replication.counts.full.fetch_add(1, Ordering::Relaxed);
         if request.position.is_some() {
             server.replication.counts.refused.fetch_add(1, Ordering::Relaxed);
         }
-        let Cut { mut snapshot, offset, database, reader } = taken;
-        let result = match reader {
-            Some(reader) => {
-                let position = Position { id, offset };
-                let database = database.map_or(0, |db| db.0).to_string();
-                self.replica.note_sent(offset);
-                let sent = self.send_snapshot(request, position, &database, &mut snapshot, &reader);
-                sent.map(|()| reader)
-            }
-            None => Err(End::OutOfReach),
-        };
-        rdb_file::finish(server, snapshot);
-        result
-    }
-
-    /// A cut, as soon as there is room for one more.
-    fn take_cut(&mut self) -> Result<(Cut, ReplicationId), End> {
-        let server = self.server;
-        let mut told = Instant::now();
-        loop {
-            let taken = server.exclusively(|_| {
-                if !self.may_follow() {
-                    return Err(End::NoPrimary);
-                }
-                keep_history(server);
-                self.note_changes();
-                let id = server.replication.state().lineage.id;
-                Ok(cut(server).ok().map(|taken| (taken, id)))
-            })?;
-            if let Some(taken) = taken {
-                return Ok(taken);
-            }
-            std::thread::sleep(LOOK);
-            if told.elapsed() > Duration::from_secs(1) {
-                told = Instant::now();
-                self.send(b"\n", None)?;
-            }
-            self.judge(None)?;
-        }
-    }
-
-    fn send_snapshot(
-        &mut self,
-        request: &SyncRequest,
-        position: Position,
-        database: &str,
-        snapshot: &mut larder_store::snapshot::Snapshot,
-        reader: &Reader,
-    ) -> Result<(), End> {
-        let (server, config) = (self.server, self.server.config());
-        let follower = {
-            let mut follower = self.replica.follower.lock();
-            follower.stage = Stage::Sending;
-            follower.clone()
-        };
         let peer = self.replica.client.stream.peer();
         notice(&format!("Full resynchronization of {peer} from offset {}", position.offset));
-        self.send(Follower::full_sync_line(request, position).as_bytes(), Some(reader))?;
-        let offset = position.offset.to_string();
-        let notes = [
-            ("repl-stream-db", database),
-            ("repl-id", position.id.as_str()),
-            ("repl-offset", &*offset),
-        ];
-        let options = rdb::Options {
-            version: version_for(server, &follower),
-            compress: config.rdbcompression,
-            checksum: config.rdbchecksum,
-        };
-        let diskless = follower.capabilities.eof && config.repl_diskless_sync;
-        if diskless {
-            let mark = mark();
-            self.send(&[b"$EOF:", &mark[..], b"\r\n"].concat(), Some(reader))?;
-            let mut wire = Wire { feed: self, reader, end: None };
-            let written =
-                rdb_file::write(server, snapshot, options, &notes, &mut wire, |_, _| Ok(()));
-            let end = wire.end.take();
-            written.map_err(|error| end.unwrap_or_else(|| failed(server, &error)))?;
-            self.send(&mark, Some(reader))?;
-        } else {
-            self.send_file(snapshot, options, &notes, reader)?;
+        self.replica.note_sent(position.offset);
+        self.send(Follower::full_sync_line(request, position).as_bytes(), Some(&reader))?;
+        match recipe.diskless {
+            true => self.send_pieces(&pieces, &reader)?,
+            false => self.send_file(&pieces, &reader)?,
         }
         notice(&format!("Synchronization with replica {peer} succeeded"));
+        drop(waiting);
         if follower.snapshot_only {
             return Err(End::Done);
         }
-        if diskless && !request.old {
-            self.wait_until_loaded(reader)?;
+        if recipe.diskless && !request.old {
+            self.wait_until_loaded(&reader)?;
         }
-        Ok(())
+        Ok(reader)
     }
 
-    /// For those who must know the length before: into a file first.
-    fn send_file(
-        &mut self,
-        snapshot: &mut larder_store::snapshot::Snapshot,
-        options: rdb::Options,
-        notes: &[(&str, &str)],
-        reader: &Reader,
-    ) -> Result<(), End> {
-        let server = self.server;
-        let path = Temporary(PathBuf::from(format!(
-            "temp-replica-{}-{}.rdb",
-            std::process::id(),
-            self.replica.client.id
-        )));
-        let io_failed = |error: io::Error| End::Snapshot(error.to_string());
-        let mut file = File::create(&path.0).map_err(io_failed)?;
-        let mut stopped = None;
+    /// Waits until a copy begins, alone or with others.
+    fn wait_for_copy(&mut self, waiting: &Waiting<'_>) -> Result<Ticket, End> {
         let mut told = Instant::now();
-        rdb_file::write(server, snapshot, options, notes, &mut file, |_, _| {
-            if told.elapsed() > LOOK {
-                told = Instant::now();
-                if let Err(end) = self.judge(Some(reader)) {
-                    stopped = Some(end);
-                    return Err(io::Error::other("the replica is gone"));
-                }
+        loop {
+            sharing::begin_due(self.server);
+            match waiting.tickets.recv_timeout(LOOK) {
+                Ok(ticket) => return Ok(ticket),
+                Err(RecvTimeoutError::Timeout) => self.judge(None)?,
+                Err(RecvTimeoutError::Disconnected) => return Err(End::OutOfReach),
             }
-            Ok(())
-        })
-        .map_err(|error| stopped.take().unwrap_or_else(|| failed(server, &error)))?;
-        drop(file);
+            if told.elapsed() > SIGN_OF_LIFE {
+                told = Instant::now();
+                // A server that hangs must not seem alive.
+                if !self.server.exclusively(|_| may_follow(self.server)) {
+                    return Err(End::NoPrimary);
+                }
+                self.send(b"\n", None)?;
+            }
+        }
+    }
+
+    /// The copy as it is written.
+    fn send_pieces(&mut self, pieces: &Receiver<Piece>, reader: &Reader) -> Result<(), End> {
+        self.replica.follower.lock().stage = Stage::Sending;
+        let mark = mark();
+        self.send(&[b"$EOF:", &mark[..], b"\r\n"].concat(), Some(reader))?;
+        loop {
+            match self.next_piece(pieces, reader)? {
+                Some(Piece::Bytes(bytes)) => self.send(&bytes, Some(reader))?,
+                Some(Piece::End) => return self.send(&mark, Some(reader)),
+                Some(Piece::Failed(reason)) => return Err(End::Snapshot(reason)),
+                Some(Piece::File(_)) | None => {}
+            }
+        }
+    }
+
+    /// For those who must know the length before: through a file.
+    fn send_file(&mut self, pieces: &Receiver<Piece>, reader: &Reader) -> Result<(), End> {
+        let mut told = Instant::now();
+        let path = loop {
+            match self.next_piece(pieces, reader)? {
+                Some(Piece::File(path)) => break path,
+                Some(Piece::Failed(reason)) => return Err(End::Snapshot(reason)),
+                Some(Piece::Bytes(_) | Piece::End) | None => {}
+            }
+            if told.elapsed() > SIGN_OF_LIFE {
+                told = Instant::now();
+                self.send(b"\n", Some(reader))?;
+            }
+        };
+        self.replica.follower.lock().stage = Stage::Sending;
+        let io_failed = |error: io::Error| End::Snapshot(error.to_string());
         let mut file = File::open(&path.0).map_err(io_failed)?;
         let length = file.metadata().map_err(io_failed)?.len();
         self.send(format!("${length}\r\n").as_bytes(), Some(reader))?;
@@ -330,6 +286,23 @@ impl<'s> Feed<'s> {
             left = left.saturating_sub(count as u64);
         }
         Ok(())
+    }
+
+    /// The next piece, if there is one soon.
+    fn next_piece(
+        &mut self,
+        pieces: &Receiver<Piece>,
+        reader: &Reader,
+    ) -> Result<Option<Piece>, End> {
+        match pieces.recv_timeout(LOOK) {
+            Ok(piece) => Ok(Some(piece)),
+            Err(RecvTimeoutError::Timeout) => {
+                // It is not the replica that holds things up.
+                self.moved = Instant::now();
+                self.judge(Some(reader)).map(|()| None)
+            }
+            Err(RecvTimeoutError::Disconnected) => Err(End::Snapshot("it was given up".to_owned())),
+        }
     }
 
     /// One that reads a snapshot of unknown length wants nothing behind it before it says that it has it.
@@ -443,16 +416,6 @@ impl Write for Wire<'_, '_> {
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// A file that goes when it is no longer needed.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // It may never have been made.
-        let _ = std::fs::remove_file(&self.0);
     }
 }
 

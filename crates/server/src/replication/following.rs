@@ -71,6 +71,17 @@ fn follow(server: &Server) {
         applier.give_up_transaction();
         if !matches!(end, End::Changed | End::Stopping) {
             let Primary { host, port } = &primary;
+            let link = replication.state().link;
+            if let End::Link(LinkError::Timeout(_)) = end {
+                // Tools look for these words.
+                warning(match link {
+                    LinkState::Sync => "Timeout receiving bulk data from PRIMARY",
+                    LinkState::Connected => "PRIMARY timeout: no data nor PING received...",
+                    LinkState::Connect | LinkState::Connecting | LinkState::Handshake => {
+                        "Timeout connecting to the PRIMARY..."
+                    }
+                });
+            }
             warning(&format!("The link to the primary {host}:{port} ended: {end}"));
         }
         let refuses = matches!(end, End::Link(LinkError::Protocol(_) | LinkError::Refused(_)));
@@ -212,6 +223,7 @@ impl<'s, 'a> Session<'s, 'a> {
                 return Err(End::Changed);
             }
             state.peer = Some(Arc::clone(&peer));
+            state.link = LinkState::Handshake;
             let Position { id, offset } =
                 Position { id: state.lineage.id, offset: server.journal.end() };
             (state.synced.then_some(Position { id, offset }), state.asks_failover)

@@ -51,8 +51,10 @@ pub struct Primary {
 pub enum LinkState {
     /// Not begun, or to be begun again.
     Connect,
-    /// Being connected, or introducing itself.
+    /// Being connected.
     Connecting,
+    /// Introducing itself, or waiting for what the primary says to that.
+    Handshake,
     /// Taking over a snapshot.
     Sync,
     /// Following the stream.
@@ -65,6 +67,7 @@ impl LinkState {
         match self {
             LinkState::Connect => "connect",
             LinkState::Connecting => "connecting",
+            LinkState::Handshake => "handshake",
             LinkState::Sync => "sync",
             LinkState::Connected => "connected",
         }
@@ -163,6 +166,8 @@ pub struct Replication {
     state: Mutex<State>,
     /// Rung when the primary changes.
     bell: Condvar,
+    /// Those who wait for a copy of the data.
+    pub gathering: feeding::Gathering,
     /// Those who follow.
     pub replicas: replicas::Replicas,
     /// Clients that wait for acknowledgements.
@@ -201,6 +206,7 @@ impl Default for Replication {
         Replication {
             state: Mutex::new(state),
             bell: Condvar::new(),
+            gathering: feeding::Gathering::default(),
             replicas: replicas::Replicas::default(),
             waits: waiting::Waits::default(),
             failover: failover::Failover::default(),

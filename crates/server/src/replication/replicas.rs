@@ -156,14 +156,6 @@ impl Replicas {
         self.count(|follower| follower.durable.is_some_and(|durable| durable >= offset))
     }
 
-    /// Whether one is sent a copy of the data.
-    pub fn some_copy(&self) -> bool {
-        !self.is_empty()
-            && self.all().iter().any(|replica| {
-                !replica.is_gone() && replica.follower.lock().stage == Stage::Sending
-            })
-    }
-
     /// Whether some follow the stream and do not have all of it.
     pub fn some_lag(&self, end: Offset) -> bool {
         self.all().iter().any(|replica| !replica.is_gone() && replica.lags(end))

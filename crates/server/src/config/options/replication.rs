@@ -2,9 +2,6 @@
 
 use super::{INT, Kind, LONG, Row};
 
-const ALONE: &str =
-    "each replica gets a snapshot of its own as soon as it asks, so that none waits for others";
-
 pub(super) static ROWS: &[Row] = &[
     Row::new("replicaof", Kind::ReplicaOf, "", "The primary to copy.").alias("slaveof").immutable(),
     Row::new("primaryauth", Kind::Secret, "", "Password for the primary.").alias("masterauth"),
@@ -51,17 +48,15 @@ pub(super) static ROWS: &[Row] = &[
     Row::new(
         "repl-diskless-sync-delay",
         Kind::Integer(0, INT),
-        "5",
-        "Seconds to wait for more replicas.",
-    )
-    .harmless(ALONE),
+        "0",
+        "Seconds that a replica waits for others to share a full copy.",
+    ),
     Row::new(
         "repl-diskless-sync-max-replicas",
         Kind::Integer(0, INT),
         "0",
-        "Replicas after which waiting ends.",
-    )
-    .harmless(ALONE),
+        "Replicas after which waiting ends; 0 = time alone.",
+    ),
     Row::new(
         "repl-diskless-load",
         Kind::Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]),

@@ -9,25 +9,24 @@ use larder_persist::rdb;
 use larder_store::DbIndex;
 use larder_store::snapshot::Snapshot;
 
-use super::{End, Feed, Wire, failed, mark, version_for};
+use super::{End, Feed, Wire, failed, mark, may_follow, version_for};
 use crate::durability::changed::Tag;
 use crate::durability::cut::{Cut, cut};
 use crate::durability::journal::Reader;
 use crate::durability::rdb_file;
 use crate::log::notice;
+use crate::shared::Server;
+
+/// From now on changes are noted for replicas, if one of them is of our kind and none are yet. Only in the exclusive
+/// section.
+pub(super) fn note_from_now(server: &Server, own_kind: bool) {
+    let writes = server.journal.records_effects();
+    if own_kind && writes && !server.changed.is_on() {
+        server.changed.start(server.config().repl_changed_keys, server.journal.end());
+    }
+}
 
 impl Feed<'_> {
-    /// From now on changes are noted for this replica, if it is of our kind and none are yet. Only in the exclusive
-    /// section.
-    pub(super) fn note_changes(&self) {
-        let server = self.server;
-        let own_kind = self.replica.follower.lock().own_kind;
-        let writes = server.journal.records_effects();
-        if own_kind && writes && !server.changed.is_on() {
-            server.changed.start(server.config().repl_changed_keys, server.journal.end());
-        }
-    }
-
     /// Sends the keys that changed since the replica's position, if that is known so far back and they are few;
     /// returns a reader of what happens since.
     pub(super) fn changes(&mut self, request: &SyncRequest) -> Result<Option<Reader>, End> {
@@ -57,7 +56,7 @@ impl Feed<'_> {
     fn cut_since(&self, from: Position) -> Option<(Cut, HashSet<Tag>, ReplicationId)> {
         let server = self.server;
         let lineage = server.replication.state().lineage;
-        let writes = server.journal.records_effects() && self.may_follow();
+        let writes = server.journal.records_effects() && may_follow(server);
         if !writes || !lineage.can_continue(from, Offset(0), server.journal.end()) {
             return None;
         }
