@@ -141,6 +141,9 @@ fn enact(server: &Server, fresh: Config, changed: &[OptionId]) -> Result<(), Set
     }
     let first = names.first().copied().unwrap_or_default();
     server.configure(fresh).map_err(|reason| refuse(first, reason))?;
+    if names.iter().any(|name| name.contains("appendfsync")) {
+        server.aof.heed(server);
+    }
     let on = server.config().appendonly;
     if on != old.appendonly {
         server.aof.turn(server, on);

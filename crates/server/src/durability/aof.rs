@@ -144,6 +144,18 @@ impl Aof {
         server.replication.waits.check(server);
     }
 
+    /// CONFIG SET: what is acknowledged from now on is as safe as `appendfsync` promises, whenever the thread comes to know.
+    pub fn heed(&self, server: &Server) {
+        {
+            let status = self.status.lock();
+            if status.on && !status.begins {
+                let rewrites = status.rewriting.is_some();
+                server.gate.promise(promise(&server.config(), false, rewrites));
+            }
+        }
+        self.ring(server);
+    }
+
     /// Whether a rewrite runs, or is about to begin.
     pub fn is_rewriting(&self, server: &Server) -> bool {
         let status = self.status.lock();
@@ -235,23 +247,36 @@ pub fn start(server: &Arc<Server>, started: Option<Started>) -> io::Result<()> {
     let on = started.is_some();
     server.aof.wish.lock().on = on;
     server.aof.note(|status| status.on = on);
+    // Before anybody is served, and not when the thread comes to run.
+    let log = started.map(|started| Log::new(started, server));
+    if let Some(log) = &log {
+        log.publish(server);
+        server.gate.promise(promise(&server.config(), log.begins, false));
+    }
     let theirs = Arc::clone(server);
     let thread = std::thread::Builder::new().name("aof".to_owned()).spawn(move || {
         let mut writer = Writer {
-            log: started.map(|started| Log::new(started, &theirs)),
+            log,
             server: theirs,
             rewrite: None,
             failed: None,
             not_before: Instant::now(),
             reloads: Vec::new(),
         };
-        if let Some(log) = &writer.log {
-            log.publish(&writer.server);
-        }
         writer.run();
     })?;
     *server.aof.thread.lock() = Some(thread);
     Ok(())
+}
+
+/// What replies wait for, where a log is written.
+fn promise(config: &Config, begins: bool, rewrites: bool) -> Promise {
+    match config.appendfsync {
+        _ if begins || (config.no_appendfsync_on_rewrite && rewrites) => Promise::Nothing,
+        AppendFsync::Always => Promise::All,
+        AppendFsync::EverySec => Promise::Second,
+        AppendFsync::No => Promise::Nothing,
+    }
 }
 
 /// What keeps the thread from going on.
@@ -344,13 +369,13 @@ impl Writer {
             return self.mend(config);
         }
         let held = config.no_appendfsync_on_rewrite && self.rewrite.is_some();
-        let promise = match config.appendfsync {
-            _ if log.begins || held => Promise::Nothing,
-            AppendFsync::Always => Promise::All,
-            AppendFsync::EverySec => Promise::Second,
-            AppendFsync::No => Promise::Nothing,
+        let promise = {
+            // One at a time, by what is configured then: see `Aof::heed`.
+            let _status = server.aof.status.lock();
+            let promise = promise(&server.config(), log.begins, self.rewrite.is_some());
+            server.gate.promise(promise);
+            promise
         };
-        server.gate.promise(promise);
         let idle = server.journal.end() <= log.position;
         if idle && !log.reader.is_current(&server.journal) {
             return Err(Trouble::Lost);
