@@ -413,6 +413,8 @@ impl Turn<'_> {
         if context.effects.are_wanted() {
             let ok = matches!(outcome, Ok(Outcome::Done));
             record::record(server.books(), &mut context, entry.command, args, before, ok);
+        } else if keyspace.is_passive() {
+            server.replication.own_deadlines.note(&mut context.keys, entry.command, args);
         }
         let result = match outcome {
             Ok(Outcome::Done) => Ok(()),

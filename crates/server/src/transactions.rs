@@ -343,6 +343,8 @@ fn run_queued(
         let changes = record::changes(&context.keys).saturating_sub(before);
         let ok = matches!(outcome, Ok(Outcome::Done));
         unit.add(entry.command, &mut context.effects, changes, args, ok);
+    } else if server.keyspace.is_passive() {
+        server.replication.own_deadlines.note(&mut context.keys, entry.command, args);
     }
     match outcome {
         Ok(Outcome::Done) => {}

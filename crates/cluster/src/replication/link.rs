@@ -268,6 +268,11 @@ impl Link {
         self.send(&words);
     }
 
+    /// Silence is borne so long from now on.
+    pub fn set_timeout(&mut self, timeout_ms: i64) {
+        self.config.timeout_ms = timeout_ms;
+    }
+
     /// Time passes.
     ///
     /// # Errors

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use larder_base::time::Millis;
 use larder_cluster::replication::{Decision, Follower, Offset, Stage, SyncRequest};
+use larder_commands::{Args, Run};
 use larder_net::{ReadOutcome, Until, WriteOutcome};
 use larder_persist::rdb::Version;
 use larder_protocol::request::{RequestLimits, RequestParser, Step};
@@ -470,19 +471,25 @@ fn listen(server: &Server, replica: &Replica, input: Vec<u8>) {
     server.journal.ring();
 }
 
+/// It says what none has to say.
+struct Disobeys;
+
 fn hear(
     server: &Server,
     replica: &Replica,
     parser: &mut RequestParser,
     input: &mut Vec<u8>,
-) -> Result<(), larder_protocol::request::ProtocolError> {
+) -> Result<(), Disobeys> {
     let limits = RequestLimits::default();
     let (mut ranges, mut used, mut news) = (Vec::new(), 0, false);
     loop {
         let text = input.get(used..).unwrap_or(&[]);
-        let consumed = match parser.next(text, &limits, &mut ranges)? {
+        let consumed = match parser.next(text, &limits, &mut ranges).map_err(|_| Disobeys)? {
             Step::Request { consumed } => {
                 let words: Vec<&[u8]> = ranges.iter().map(|range| range.of(text)).collect();
+                if asks(server, replica, Args::new(&words)) {
+                    return Err(Disobeys);
+                }
                 news |= take(server, replica, &words, now());
                 consumed
             }
@@ -497,6 +504,29 @@ fn hear(
         server.replication.waits.check(server);
     }
     Ok(())
+}
+
+/// Whether it sends a command that would be answered: it has nothing to ask, and where the answer would be, it reads the
+/// stream.
+fn asks(server: &Server, replica: &Replica, args: Args<'_>) -> bool {
+    let Some(entry) = server.registry.find(args.at(0)) else { return false };
+    if entry.command.name == "replconf" {
+        return false;
+    }
+    let sub =
+        entry.command.subcommand(args).map_or(String::new(), |(_, sub)| format!("|{}", sub.name));
+    let (name, peer) = (entry.command.name, replica.client.stream.peer());
+    if matches!(entry.command.run, Run::Data(_)) {
+        warning(&format!(
+            "== CRITICAL == This primary is sending an error to its replica: 'Replica can't interact with the \
+             keyspace' after processing the command '{name}'"
+        ));
+    }
+    // Tools look for these words.
+    warning(&format!(
+        "Replica generated a reply to command '{name}{sub}', disconnecting it: {peer}"
+    ));
+    true
 }
 
 /// Takes what a replica tells; true if it is an acknowledgement.

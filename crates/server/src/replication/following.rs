@@ -177,6 +177,7 @@ impl<'s, 'a> Session<'s, 'a> {
                 // What has come to the disk meanwhile is news, too.
                 wire.link.applied(now(), self.server.journal.end(), self.server.durable());
             }
+            wire.link.set_timeout(i64::from(self.server.config().repl_timeout) * 1000);
             wire.link.tick(now())?;
         }
     }

@@ -7,6 +7,7 @@ pub mod failover;
 pub mod feeding;
 pub mod following;
 pub mod lag;
+pub mod own_deadlines;
 pub mod replicas;
 pub mod roles;
 pub mod show;
@@ -166,6 +167,8 @@ pub struct Replication {
     state: Mutex<State>,
     /// Rung when the primary changes.
     bell: Condvar,
+    /// What clients wrote here while another server is followed.
+    pub own_deadlines: own_deadlines::OwnDeadlines,
     /// Those who wait for a copy of the data.
     pub gathering: feeding::Gathering,
     /// Those who follow.
@@ -206,6 +209,7 @@ impl Default for Replication {
         Replication {
             state: Mutex::new(state),
             bell: Condvar::new(),
+            own_deadlines: own_deadlines::OwnDeadlines::default(),
             gathering: feeding::Gathering::default(),
             replicas: replicas::Replicas::default(),
             waits: waiting::Waits::default(),
@@ -217,7 +221,7 @@ impl Default for Replication {
             hurries: AtomicBool::new(false),
             over: AtomicBool::new(false),
             alone_since: AtomicI64::new(now().0),
-            pinged: AtomicI64::new(0),
+            pinged: AtomicI64::new(now().0),
         }
     }
 }
@@ -356,6 +360,7 @@ pub fn tick(server: &Server) {
         // One that is over ends, whether anybody asks or not.
         server.is_paused(false, now);
     }
+    own_deadlines::tick(server, now);
     failover::tick(server, now);
     let follows = replication.is_replica();
     let count = replication.replicas.len();
@@ -368,7 +373,11 @@ pub fn tick(server: &Server) {
             replication.pinged.store(now.0, Ordering::Relaxed);
             ping(server);
         }
-    } else if !follows && replication.kept.load(Ordering::Relaxed) && config.repl_backlog_ttl > 0 {
+        return;
+    }
+    // The first of them hears the first sign of life a period after it came.
+    replication.pinged.store(now.0, Ordering::Relaxed);
+    if !follows && replication.kept.load(Ordering::Relaxed) && config.repl_backlog_ttl > 0 {
         let alone = now.since(Millis(replication.alone_since.load(Ordering::Relaxed))) / 1000;
         if u64::try_from(alone).unwrap_or(0) >= config.repl_backlog_ttl {
             forget_history(server);
