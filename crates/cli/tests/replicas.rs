@@ -106,3 +106,27 @@ fn what_clients_write_into_a_replica_goes_when_it_is_due() {
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(client.ask("DBSIZE"), ["2"]);
 }
+
+/// What is due is hidden in a replica until its primary says that it goes; a write must not bring its deadline back.
+#[test]
+fn a_write_into_a_replica_begins_where_what_is_due_ends() {
+    let (folder, other) = (Folder::new("of-writer"), Folder::new("of-writer-primary"));
+    let primary = started(&other, &["--enable-debug-command", "yes"]);
+    assert_eq!(primary.ask("DEBUG SET-ACTIVE-EXPIRE 0"), ["OK"]);
+    let replicaof = format!("127.0.0.1 {}", primary.port);
+    let replica = started(&folder, &["--replicaof", &replicaof, "--replica-read-only", "no"]);
+    until("it follows", || replica.ask("INFO replication")[0].contains("master_link_status:up"));
+    assert_eq!(primary.ask("SET one 5 PX 20"), ["OK"]);
+    assert_eq!(primary.ask("SET two 5 PX 20"), ["OK"]);
+    until("they came and are due", || {
+        replica.ask("DBSIZE") == ["2"] && replica.ask("EXISTS one two") == ["0"]
+    });
+    let mut client = replica.connect();
+    assert_eq!(client.ask("INCR one"), ["1"]);
+    assert_eq!(client.ask("TTL one"), ["-1"]);
+    assert_eq!(client.ask("MULTI"), ["OK"]);
+    client.ask("EXISTS two");
+    client.ask("INCR two");
+    assert_eq!(client.ask("EXEC"), ["0", "1"]);
+    assert_eq!(client.ask("TTL two"), ["-1"]);
+}

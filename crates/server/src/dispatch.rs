@@ -404,10 +404,7 @@ impl Turn<'_> {
             None => lock_keys(&mut context.keys, entry, args),
         }
         context.keys.serve(client.no_touch, client.offered.as_ref());
-        if server.paused.load(Ordering::Relaxed) && entry.command.flags.has(Flags::READONLY) {
-            // While writes are held back nothing changes, not even by looking at what is due.
-            context.keys.set_dues(Dues::Hide);
-        }
+        context.keys.set_dues(dues(server, entry.command));
         let before = record::changes(&context.keys);
         let outcome = handler(&mut context, args);
         if context.effects.are_wanted() {
@@ -442,6 +439,17 @@ impl Turn<'_> {
         tally(self.stats, &context.keys);
         settle(server, &mut context.keys, client.id, self.ready);
         result
+    }
+}
+
+/// What becomes of what is due when a command meets it. While writes are held back nothing changes, not even by looking at
+/// it, nor in a replica; but who writes into one begins with what it sees: nothing of what is due may live on in it.
+#[inline]
+pub fn dues(server: &Server, command: &Command) -> Dues {
+    let stands_still = server.keyspace.is_passive() || server.paused.load(Ordering::Relaxed);
+    match stands_still && !command.flags.has(Flags::WRITE) {
+        true => Dues::Hide,
+        false => Dues::Delete,
     }
 }
 

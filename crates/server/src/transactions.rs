@@ -337,6 +337,7 @@ fn run_queued(
     let mut failed = false;
     let before = record::changes(&context.keys);
     context.effects = Effects::new(server.journal.records_effects());
+    context.keys.set_dues(dispatch::dues(server, entry.command));
     let outcome = handler(context, args);
     if context.effects.are_wanted() {
         unit.add_gone(&mut context.keys);

@@ -160,7 +160,14 @@ pub const PERSISTENCE: &[Metric] = &[
     Metric::gauge("loading", "Whether data is loading.", |s| {
         of(usize::from(s.server.loading.load(Ordering::Relaxed)))
     }),
-    Metric::gauge("async_loading", "Whether data is loading in the background.", |_| Count(0)),
+    Metric::gauge(
+        "async_loading",
+        "Whether new data is being received while the old is served (repl-diskless-load swapdb).",
+        |s| {
+            let swaps = s.options.repl_diskless_load == crate::config::DisklessLoad::SwapDb;
+            of(usize::from(swaps && s.server.replication.receives_aside()))
+        },
+    ),
     Metric::gauge("current_cow_peak", "Most bytes copied by a save that runs.", |_| Count(0)),
     Metric::gauge("current_cow_size", "Bytes copied by a save that runs.", |s| {
         of(s.server.keyspace.snapshot_bytes())

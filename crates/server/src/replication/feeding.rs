@@ -244,13 +244,16 @@ impl<'s> Feed<'s> {
 
     /// The copy as it is written.
     fn send_pieces(&mut self, pieces: &Receiver<Piece>, reader: &Reader) -> Result<(), End> {
-        self.replica.follower.lock().stage = Stage::Sending;
         let mark = mark();
         self.send(&[b"$EOF:", &mark[..], b"\r\n"].concat(), Some(reader))?;
         loop {
             match self.next_piece(pieces, reader)? {
                 Some(Piece::Bytes(bytes)) => self.send(&bytes, Some(reader))?,
-                Some(Piece::End) => return self.send(&mark, Some(reader)),
+                Some(Piece::End) => {
+                    // Until then it is at the pace of the copy that it waits.
+                    self.replica.follower.lock().stage = Stage::Sending;
+                    return self.send(&mark, Some(reader));
+                }
                 Some(Piece::Failed(reason)) => return Err(End::Snapshot(reason)),
                 Some(Piece::File(_)) | None => {}
             }
@@ -392,8 +395,12 @@ impl<'s> Feed<'s> {
         let heard = self.replica.heard();
         let silent = stage == Stage::Online && !old && moment.since(heard) > most;
         let stuck = i64::try_from(self.moved.elapsed().as_millis()).unwrap_or(i64::MAX) > most;
-        let lost = stage == Stage::Sending && stuck && moment.since(heard) > most;
+        let lost = stage != Stage::Online && stuck && moment.since(heard) > most;
         if silent || lost {
+            // Tools look for these words.
+            let what = if silent { "streaming sync" } else { "full sync" };
+            let peer = self.replica.client.stream.peer();
+            warning(&format!("Disconnecting timedout replica ({what}): {peer}"));
             return Err(End::Silent);
         }
         Ok(())
