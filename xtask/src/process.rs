@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a program as a server without persistence and waits until it answers.
+    /// Starts a program as a server without persistence and waits until it serves.
     pub fn start(program: &str) -> Result<Server> {
         Server::start_with(program, &[])
     }
@@ -77,10 +77,12 @@ impl Server {
             if let Some(status) = self.child.try_wait()? {
                 bail!("{} ended at its start: {status}", self.program);
             }
-            if let Ok(mut client) = self.connect()
-                && client.call(&["PING"]).is_ok()
-            {
-                return Ok(());
+            let answer = self.connect().and_then(|mut client| client.call(&["PING"]));
+            match answer {
+                // It answers before it has looked whether there is anything to load.
+                Ok(Value::Error(text)) if text.starts_with(b"LOADING") => {}
+                Ok(_) => return Ok(()),
+                Err(_) => {}
             }
         }
         bail!("{} does not answer on port {}", self.program, self.port)
