@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::pubsub::{Address, Message};
 use crate::shared::{Letter, Server};
@@ -213,11 +213,24 @@ impl Tracking {
     /// A tracker read a key. Called under the key's slot lock. Above the limit the keys that are known
     /// longest are forgotten: those who cache them are told so, as if they had changed.
     pub fn remember(&self, server: &Server, tracker: &Arc<Tracker>, key: &[u8]) {
-        let limit = self.limit.load(Ordering::Relaxed);
         let mut keys = self.keys.lock();
         keys.add(tracker, key);
         // A limit that was lowered is reached step by step.
-        for _ in 0..4 {
+        self.trim(server, keys, 4);
+    }
+
+    /// Forgets what a lowered limit leaves no room for, whether or not anybody reads; so many keys at most at one go.
+    pub fn keep_limit(&self, server: &Server) {
+        const AT_ONCE: usize = 1000;
+        let limit = self.limit.load(Ordering::Relaxed);
+        if limit > 0 && !self.is_idle() {
+            self.trim(server, self.keys.lock(), AT_ONCE);
+        }
+    }
+
+    fn trim(&self, server: &Server, mut keys: MutexGuard<'_, Cached>, at_once: usize) {
+        let limit = self.limit.load(Ordering::Relaxed);
+        for _ in 0..at_once {
             if limit == 0 || keys.readers.len() <= limit {
                 break;
             }

@@ -5,7 +5,7 @@
 mod batch;
 mod execution;
 mod gating;
-mod limits;
+pub mod limits;
 mod seats;
 mod sweeping;
 mod timers;

@@ -95,6 +95,11 @@ fn set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     for line in notices {
         crate::log::notice(&line);
     }
+    if pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"maxmemory-clients"))
+        && let Some(others) = &mut session.others
+    {
+        crate::worker::limits::enact(server, others);
+    }
     if opens {
         // Without a password nobody has to give one: not those either who came when there was one.
         let others = session.others.iter_mut().flat_map(|others| others.iter_mut());

@@ -202,6 +202,21 @@ impl Worker {
     }
 }
 
+/// Lets a changed limit for all connections together take effect before anybody is told that it is set: who asks next finds
+/// no more than it allows. The states are all workers'; the connection that set it is judged at its turn's end.
+pub fn enact(server: &Server, states: &mut [MutexGuard<'_, WorkerState>]) {
+    let mut limits = Limits::default();
+    limits.refresh(server);
+    if limits.clients.is_none() {
+        return;
+    }
+    let seats = states.iter_mut().flat_map(|state| state.clients.iter_mut());
+    for client in seats.filter_map(|seat| seat.client.as_mut()) {
+        account(server, client);
+    }
+    limits.evict(server, states);
+}
+
 fn account(server: &Server, client: &mut Client) {
     if client.evicted {
         return;

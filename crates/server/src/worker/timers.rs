@@ -93,6 +93,7 @@ impl Worker {
             self.watch_listeners()?;
         }
         self.close_overdue(state);
+        self.server.tracking.keep_limit(&self.server);
         // A pause may have been weakened: they look again, and wait on if it holds them still.
         self.again.append(&mut self.paused);
         self.sweep(state);
