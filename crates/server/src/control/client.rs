@@ -475,7 +475,7 @@ fn wishes(session: &Session<'_, '_, '_>, args: Args<'_>) -> Result<Wishes, Fault
 }
 
 fn tracking(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
-    let mut wishes = wishes(session, args)?;
+    let wishes = wishes(session, args)?;
     let server = session.turn.server;
     if args.is(2, "OFF") {
         if let Some(tracker) = session.client.tracker.take() {
@@ -519,20 +519,16 @@ fn tracking(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
                  then re-enabling it with a different mode.",
             ));
         }
-        let mut prefixes = old.prefixes.all().to_vec();
-        prefixes.retain(|prefix| !wishes.prefixes.contains(prefix));
-        check_prefixes(&wishes.prefixes, &prefixes)?;
-        wishes.prefixes.splice(0..0, prefixes);
-    } else {
-        check_prefixes(&wishes.prefixes, &[])?;
     }
+    let old = session.client.tracker.as_ref().map_or(&[][..], |old| old.prefixes.all());
+    let prefixes = merged(wishes.broadcast, wishes.prefixes, old)?;
     let tracker = Arc::new(Tracker {
         owner: Address { worker: session.turn.worker, token: session.token },
         id: session.client.id,
         redirect: wishes.redirect,
         mode,
         noloop: wishes.noloop,
-        prefixes: Prefixes::new(wishes.prefixes),
+        prefixes: Prefixes::new(prefixes),
         ended: AtomicBool::new(false),
         broken: AtomicBool::new(false),
     });
@@ -543,6 +539,24 @@ fn tracking(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fau
     server.observe();
     session.reply().ok();
     Ok(())
+}
+
+/// The prefixes that a connection has with those that it names now, in their order.
+fn merged(
+    broadcast: bool,
+    mut fresh: Vec<Vec<u8>>,
+    old: &[Vec<u8>],
+) -> Result<Vec<Vec<u8>>, Fault> {
+    let mut all = old.to_vec();
+    all.retain(|prefix| !fresh.contains(prefix));
+    check_prefixes(&fresh, &all)?;
+    // Without a prefix it is the empty one, which every key begins with.
+    if broadcast && fresh.is_empty() && !all.iter().any(Vec::is_empty) {
+        fresh.push(Vec::new());
+    }
+    all.append(&mut fresh);
+    all.sort_unstable();
+    Ok(all)
 }
 
 /// Prefixes of one connection must not overlap: it would be told twice.
