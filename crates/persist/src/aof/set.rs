@@ -7,7 +7,7 @@
 //! lasting once everything up to it is on disk, and after a failure [`LogSet::mend`] says from which mark
 //! on it must hand over again.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read, Write};
 
 use super::log::{checksum_line, place_line};
 use super::manifest::{LogFile, Manifest, ManifestError};
@@ -18,8 +18,6 @@ use crate::limits::MANIFEST_BYTES_MAX;
 
 /// Bytes gathered before they are written.
 const GATHER_BYTES: usize = 256 << 10;
-/// As many bytes at once are written from where they are: a copy would cost a tenth of what the log costs.
-const DIRECT_BYTES: usize = 16 << 10;
 /// How the names of files begin that are not finished.
 pub const TEMPORARY: &str = "temp-rewriteaof-";
 
@@ -218,13 +216,9 @@ impl<D: Disk> LogSet<D> {
     /// # Errors
     /// As the disk has them; then it must be mended.
     pub fn append(&mut self, bytes: &[u8], mark: u64) -> io::Result<()> {
-        let notes = self.seed.is_some();
         let current = self.current()?;
         if current.health != Health::Sound {
             return Err(io::Error::other("the log must be mended first"));
-        }
-        if bytes.len() >= DIRECT_BYTES {
-            return current.write_through(bytes, mark, notes);
         }
         current.gather(bytes);
         current.gathered.mark = mark;
@@ -509,17 +503,11 @@ impl<W: DiskWriter> Current<W> {
 
     /// Gathers the note of what was gathered since the last.
     fn note(&mut self) {
-        let line = self.close_sum();
-        self.pending.extend_from_slice(&line);
-    }
-
-    /// That note, which the next sum begins behind.
-    fn close_sum(&mut self) -> Vec<u8> {
         let line = checksum_line(self.gathered.crc, self.lasting.len);
         self.gathered.len += line.len() as u64;
         self.gathered.crc = self.seed;
         self.gathered.unsummed = 0;
-        line
+        self.pending.extend_from_slice(&line);
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -527,21 +515,6 @@ impl<W: DiskWriter> Current<W> {
             return Err(io::Error::other("the log must be mended first"));
         }
         if let Err(error) = self.writer.write_all(&self.pending) {
-            self.health = Health::Unwritten;
-            return Err(error);
-        }
-        self.pending.clear();
-        self.written = self.gathered;
-        Ok(())
-    }
-
-    /// Writes bytes that end at `mark` behind what was gathered, without gathering them. Their note, if there are any,
-    /// goes in the same write: an end without one could not be told from one that a power cut left.
-    fn write_through(&mut self, bytes: &[u8], mark: u64, notes: bool) -> io::Result<()> {
-        self.gathered.advance(bytes);
-        self.gathered.mark = mark;
-        let line = if notes { self.close_sum() } else { Vec::new() };
-        if let Err(error) = write_parts(&mut self.writer, [&self.pending, bytes, &line]) {
             self.health = Health::Unwritten;
             return Err(error);
         }
@@ -558,23 +531,6 @@ impl<W: DiskWriter> Current<W> {
         self.lasting = self.written;
         Ok(())
     }
-}
-
-/// Writes all parts, at once as far as the disk takes them.
-fn write_parts(writer: &mut impl Write, parts: [&[u8]; 3]) -> io::Result<()> {
-    let mut parts = parts.map(IoSlice::new);
-    let mut rest = parts.as_mut_slice();
-    // Empty ones are gone over.
-    IoSlice::advance_slices(&mut rest, 0);
-    while !rest.is_empty() {
-        match writer.write_vectored(rest) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut rest, count),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The name as the disk takes it.

@@ -243,37 +243,6 @@ fn a_log_says_where_in_which_history_it_ends_if_sums_vouch_for_it() {
     assert_eq!(place().2, Some((one, 5000 + len)));
 }
 
-#[test]
-fn long_bytes_are_written_at_once_between_what_was_gathered() {
-    use crate::disk::{Disk, simulated::SimulatedDisk};
-    let disk = SimulatedDisk::new();
-    let mut set = set::LogSet::fresh(disk.clone(), "log", Some(7)).unwrap();
-    set.roll(0).unwrap();
-    let command = |len| log(&[&["SET", "key", &"v".repeat(len)]]);
-    set.append(&command(1), 1).unwrap();
-    assert_eq!(set.written(), 0, "little is gathered");
-    set.append(&command(40_000), 2).unwrap();
-    assert_eq!(set.written(), 2);
-    set.append(&command(1), 3).unwrap();
-    assert_eq!(set.written(), 2);
-    set.append(&command(400_000), 4).unwrap();
-    set.append(&[], 5).unwrap();
-    assert_eq!(set.close().unwrap(), 5, "what is passed over counts");
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut disk.read("log.1.incr.aof").unwrap(), &mut bytes).unwrap();
-    let lens: Vec<_> = read_all(&bytes)
-        .unwrap()
-        .into_iter()
-        .filter_map(|item| match item {
-            Item::Command { args, .. } => args.last().map(Vec::len),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(lens, [1, 40_000, 1, 400_000]);
-    let whole = scan(&mut std::io::Cursor::new(&bytes), 0).unwrap();
-    assert_eq!(whole.verified_to, bytes.len() as u64, "every byte is summed");
-}
-
 /// A log as it is written, closed in an orderly way: its bytes and how many commands it has.
 fn closed_log() -> (Vec<u8>, u64) {
     use crate::disk::{Disk, simulated::SimulatedDisk};

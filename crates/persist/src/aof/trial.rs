@@ -211,12 +211,10 @@ impl Life {
         for _ in 0..count {
             self.sent += 1;
             let number = self.sent.to_string();
-            // The longest are not gathered before they are written.
-            let len = match self.rng.below(12) {
-                0..4 => 2000,
-                4..8 => 100,
-                8..11 => 10,
-                _ => 40_000,
+            let len = match self.rng.below(3) {
+                0 => 2000,
+                1 => 100,
+                _ => 10,
             };
             // As long as the number says; zeros look like what a power cut leaves.
             let filling =

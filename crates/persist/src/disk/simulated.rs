@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io::{self, Cursor, IoSlice, Write};
+use std::io::{self, Cursor, Write};
 use std::rc::Rc;
 
 use larder_base::Rng;
@@ -282,12 +282,6 @@ impl Write for SimulatedFile {
             inode.unsynced.push((start, len));
         }
         Ok(len)
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        // One operation, as it is for the system.
-        let parts: Vec<&[u8]> = parts.iter().map(|part| &**part).collect();
-        self.write(&parts.concat())
     }
 
     fn flush(&mut self) -> io::Result<()> {

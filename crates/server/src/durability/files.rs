@@ -2,7 +2,7 @@
 //! durable parts that opens, writes, renames or deletes a file. It knows no format.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -90,10 +90,6 @@ impl Disk for FolderDisk {
 impl Write for FolderFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
-    }
-
-    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.file.write_vectored(parts)
     }
 
     fn flush(&mut self) -> io::Result<()> {
