@@ -10,34 +10,17 @@
 
 use std::fs;
 use std::io::{BufRead, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 mod harness;
 
-use harness::{Client, Folder, Server, free_port};
+use harness::{Client, Folder, Server, in_log, until};
 
 const REFUSAL: &str = "ERR Errors trying to SHUTDOWN. Check logs.";
 
-/// A server with its files in the folder, and a log.
+/// A server whose replicas are not asked for signs of life meanwhile.
 fn started(folder: &Folder, options: &[&str]) -> Server {
-    let (port, place) = (free_port(), folder.0.display().to_string());
-    let log = folder.path("log").display().to_string();
-    let port_text = port.to_string();
-    let args = ["--port", &port_text, "--dir", &place, "--logfile", &log, "--save", ""];
-    let args = [&args[..], &["--repl-ping-replica-period", "3600"]].concat();
-    Server::larder(&[&args[..], options].concat(), port)
-}
-
-fn in_log(folder: &Folder, words: &str) -> bool {
-    fs::read_to_string(folder.path("log")).unwrap().contains(words)
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    Server::in_folder(folder, &[&["--repl-ping-replica-period", "3600"], options].concat())
 }
 
 /// One that follows and acknowledges nothing of itself.

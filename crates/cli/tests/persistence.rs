@@ -11,9 +11,9 @@
 mod harness;
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use harness::{Client, Folder, Server, free_port, refusal};
+use harness::{Client, Folder, Server, free_port, in_log, refusal, until};
 
 /// A server with an append-only file in a folder, and more options.
 fn logging(folder: &Folder, more: &[&str]) -> Server {
@@ -28,23 +28,11 @@ fn logging(folder: &Folder, more: &[&str]) -> Server {
     server
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !holds() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 /// A number or word of INFO persistence.
 fn told(client: &mut Client, name: &str) -> String {
     let info = client.ask("INFO persistence").concat();
     let found = info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     found.unwrap_or_else(|| panic!("no {name} in {info}")).to_owned()
-}
-
-fn in_log(folder: &Folder, words: &str) -> bool {
-    fs::read_to_string(folder.path("log")).unwrap().contains(words)
 }
 
 #[test]

@@ -8,34 +8,12 @@
     reason = "a test stops where it is surprised"
 )]
 
-use std::fs;
 use std::io::{BufRead, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 mod harness;
 
-use harness::{Client, Folder, Server, free_port};
-
-/// A server with its files in the folder, and a log.
-fn started(folder: &Folder, options: &[&str]) -> Server {
-    let (port, place) = (free_port(), folder.0.display().to_string());
-    let log = folder.path("log").display().to_string();
-    let port_text = port.to_string();
-    let args = ["--port", &port_text, "--dir", &place, "--logfile", &log, "--save", ""];
-    Server::larder(&[&args[..], options].concat(), port)
-}
-
-fn in_log(folder: &Folder, words: &str) -> bool {
-    fs::read_to_string(folder.path("log")).unwrap().contains(words)
-}
-
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(10), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
+use harness::{Client, Folder, Server, in_log, until};
 
 fn asking(server: &Server) -> Client {
     let mut client = server.connect();
@@ -59,7 +37,7 @@ fn line(client: &mut Client) -> String {
 fn those_who_wait_for_a_copy_share_it() {
     let folder = Folder::new("shared-copy");
     let options = ["--repl-diskless-sync-delay", "3600", "--repl-diskless-sync-max-replicas", "2"];
-    let server = started(&folder, &options);
+    let server = Server::in_folder(&folder, &options);
     assert_eq!(server.ask("SET key 1"), ["OK"]);
     let waits = || server.ask("INFO replication")[0].contains("slave0:");
     let mut one = asking(&server);
@@ -76,7 +54,7 @@ fn those_who_wait_for_a_copy_share_it() {
 #[test]
 fn a_replica_that_asks_is_shown_out() {
     let folder = Folder::new("asking-replica");
-    let server = started(&folder, &["--repl-diskless-sync-delay", "3600"]);
+    let server = Server::in_folder(&folder, &["--repl-diskless-sync-delay", "3600"]);
     let mut replica = asking(&server);
     replica.0.get_mut().write_all(b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n").unwrap();
     until("it is told", || in_log(&folder, "Replica generated a reply to command 'get'"));
@@ -86,9 +64,10 @@ fn a_replica_that_asks_is_shown_out() {
 #[test]
 fn what_clients_write_into_a_replica_goes_when_it_is_due() {
     let (folder, other) = (Folder::new("of-replica"), Folder::new("of-replica-primary"));
-    let primary = started(&other, &[]);
+    let primary = Server::in_folder(&other, &[]);
     let replicaof = format!("127.0.0.1 {}", primary.port);
-    let replica = started(&folder, &["--replicaof", &replicaof, "--replica-read-only", "no"]);
+    let replica =
+        Server::in_folder(&folder, &["--replicaof", &replicaof, "--replica-read-only", "no"]);
     until("it follows", || replica.ask("INFO replication")[0].contains("master_link_status:up"));
     assert_eq!(primary.ask("SET theirs 1"), ["OK"]);
     until("it came", || replica.ask("DBSIZE") == ["1"]);
@@ -111,10 +90,11 @@ fn what_clients_write_into_a_replica_goes_when_it_is_due() {
 #[test]
 fn a_write_into_a_replica_begins_where_what_is_due_ends() {
     let (folder, other) = (Folder::new("of-writer"), Folder::new("of-writer-primary"));
-    let primary = started(&other, &["--enable-debug-command", "yes"]);
+    let primary = Server::in_folder(&other, &["--enable-debug-command", "yes"]);
     assert_eq!(primary.ask("DEBUG SET-ACTIVE-EXPIRE 0"), ["OK"]);
     let replicaof = format!("127.0.0.1 {}", primary.port);
-    let replica = started(&folder, &["--replicaof", &replicaof, "--replica-read-only", "no"]);
+    let replica =
+        Server::in_folder(&folder, &["--replicaof", &replicaof, "--replica-read-only", "no"]);
     until("it follows", || replica.ask("INFO replication")[0].contains("master_link_status:up"));
     assert_eq!(primary.ask("SET one 5 PX 20"), ["OK"]);
     assert_eq!(primary.ask("SET two 5 PX 20"), ["OK"]);

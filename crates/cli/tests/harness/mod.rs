@@ -34,6 +34,20 @@ impl Folder {
     }
 }
 
+/// Whether the log of the server in the folder has these words.
+pub fn in_log(folder: &Folder, words: &str) -> bool {
+    fs::read_to_string(folder.path("log")).unwrap().contains(words)
+}
+
+/// Waits until it is so; fails after half a minute.
+pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !is_so() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "waited in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
@@ -89,6 +103,15 @@ impl Server {
 
     pub fn larder(args: &[&str], port: u16) -> Server {
         Server::start(PROGRAM, args, port, None)
+    }
+
+    /// With its files in the folder, and a log; it saves by itself nothing.
+    pub fn in_folder(folder: &Folder, options: &[&str]) -> Server {
+        let (port, place) = (free_port(), folder.0.display().to_string());
+        let log = folder.path("log").display().to_string();
+        let port_text = port.to_string();
+        let args = ["--port", &port_text, "--dir", &place, "--logfile", &log, "--save", ""];
+        Server::larder(&[&args[..], options].concat(), port)
     }
 
     pub fn connect(&self) -> Client {
