@@ -66,7 +66,9 @@ assert.equal(await other.get("a"), "a");
 const back = new Promise((done) => sub.once("ready", done));
 await redis.client("KILL", "TYPE", "pubsub");
 await back;
-for (let wait = 0; (await redis.pubsub("NUMSUB", "news"))[1] !== 1 && wait < 500; wait++) await sleep(10);
+// The client sends its channels and its patterns as two commands: both must have arrived before a word is published.
+const listeners = async () => (await redis.pubsub("NUMSUB", "news"))[1] + (await redis.pubsub("NUMPAT"));
+for (let wait = 0; (await listeners()) < 2 && wait < 500; wait++) await sleep(10);
 messages.length = 0;
 await redis.publish("news", "again");
 for (let wait = 0; messages.length < 2 && wait < 500; wait++) await sleep(10);
