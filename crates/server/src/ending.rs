@@ -186,7 +186,9 @@ fn come(server: &Server, wish: Wish, dirty: u64) -> Result<(), Refused> {
 
 fn prepare(server: &Server, wish: Wish, saves: bool, dirty: u64) -> Result<(), Refused> {
     let log = server.aof.status();
-    if log.begins && log.rewriting.is_some() && !wish.by_signal {
+    // Its base is written, or will be as soon as the thread of the log hears of it.
+    let is_coming = log.rewriting.is_some() || log.last_rewrite_ok;
+    if log.begins && is_coming && !wish.by_signal {
         return Err(Refused::LogBegins);
     }
     if saves {
