@@ -72,12 +72,12 @@ fn what_clients_write_into_a_replica_goes_when_it_is_due() {
     assert_eq!(primary.ask("SET theirs 1"), ["OK"]);
     until("it came", || replica.ask("DBSIZE") == ["1"]);
     let mut client = replica.connect();
-    assert_eq!(client.ask("SET own 1 PX 300"), ["OK"]);
-    assert_eq!(client.ask("SET longer 1 PX 300"), ["OK"]);
+    assert_eq!(client.ask("SET own 1 PX 2000"), ["OK"]);
+    assert_eq!(client.ask("SET longer 1 PX 2000"), ["OK"]);
     assert_eq!(client.ask("PEXPIRE longer 3600000"), ["1"]);
     client.ask("MULTI");
     client.ask("SET within 1");
-    client.ask("PEXPIRE within 300");
+    client.ask("PEXPIRE within 2000");
     assert_eq!(client.ask("EXEC"), ["OK", "1"]);
     assert_eq!(client.ask("DBSIZE"), ["4"]);
     until("two go", || client.ask("DBSIZE") == ["2"]);

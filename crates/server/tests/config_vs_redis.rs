@@ -8,6 +8,7 @@
     reason = "a test stops where it is surprised"
 )]
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -121,6 +122,21 @@ impl Drop for Redis {
     }
 }
 
+/// A port below those that the system gives to clients, and the file that keeps other tests from taking it.
+fn free_port() -> (u16, File) {
+    let folder = std::env::temp_dir().join("larder-ports");
+    std::fs::create_dir_all(&folder).unwrap();
+    let begin = std::process::id() * 131 % 20_000;
+    for number in 0..20_000 {
+        let port = u16::try_from(11_000 + (begin + number) % 20_000).unwrap();
+        let file = File::create(folder.join(port.to_string())).unwrap();
+        if file.try_lock().is_ok() && TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return (port, file);
+        }
+    }
+    panic!("no port is free");
+}
+
 impl Redis {
     /// A server of our own on a free port, or `None` without an installed 7.0.
     fn start() -> Option<Redis> {
@@ -128,14 +144,15 @@ impl Redis {
         if !String::from_utf8_lossy(&version.stdout).contains("v=7.0.") {
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").ok()?.local_addr().ok()?.port();
+        let (port, _lock) = free_port();
         let child = Command::new("redis-server")
             .args(["--save", "", "--port", &port.to_string(), "--dir", "/tmp"])
             .stdout(Stdio::null())
             .spawn()
             .ok()?;
-        let redis = Redis { child, port };
-        for _ in 0..100 {
+        let mut redis = Redis { child, port };
+        for _ in 0..400 {
+            assert!(redis.child.try_wait().unwrap().is_none(), "redis-server ended at its start");
             if TcpStream::connect(("127.0.0.1", port)).is_ok() {
                 return Some(redis);
             }

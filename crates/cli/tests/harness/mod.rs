@@ -91,8 +91,9 @@ impl Server {
         child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes()).unwrap();
         let mut server = Server { child, port };
         let begun = Instant::now();
-        // The kernel connects before the server is ready: an answer of any kind says that it is.
-        while TcpStream::connect(("127.0.0.1", port)).is_err() || server.ask("PING") == ["closed"] {
+        // The kernel connects before the server is ready, and that answers before it has looked whether there is
+        // anything to load.
+        while TcpStream::connect(("127.0.0.1", port)).is_err() || !server.serves() {
             assert!(begun.elapsed() < Duration::from_secs(20), "no answer on port {port}");
             let ended = server.child.try_wait().unwrap();
             assert!(ended.is_none(), "{program} ended at its start: {ended:?}");
@@ -125,6 +126,12 @@ impl Server {
     pub fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+    }
+
+    /// Whether it answers, and by more than that it loads.
+    fn serves(&self) -> bool {
+        let answer = self.ask("PING");
+        answer != ["closed"] && !answer[0].starts_with("LOADING")
     }
 
     /// Waits for its end; the code it ends with.
