@@ -3,7 +3,8 @@
 //!
 //! A script is `tests/conformance/<family>.resp`. A line is a command in redis-cli's quoting. Lines
 //! beginning with `#` are comments; `@` begins a directive for what follows:
-//! `@conn NAME` the connection to use; `@send COMMAND` sends without reading; `@read` reads one reply;
+//! `@conn NAME` the connection to use; `@wait COMMAND` sends one that waits, and goes on when both servers have met
+//! it; `@send COMMAND` sends without reading; `@read` reads one reply;
 //! `@until TEXT COMMAND` repeats a command until its reply holds a text;
 //! `@unordered COMMAND` compares a reply as a set; `@shape COMMAND` compares only its type;
 //! `@expect TEXT` the reply of the next command on Larder alone, for commands newer than the oracle.
@@ -13,10 +14,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use larder_protocol::response::Value;
 
 use crate::process::{Client, Server};
+
+/// Patience for one reply. Those who wait in a script wait for less.
+const WAIT: Duration = Duration::from_secs(20);
 
 /// How many replies agreed and how many did not.
 #[derive(Default)]
@@ -125,6 +129,17 @@ impl Pair {
         Ok(pair)
     }
 
+    /// Sends a command whose reply comes later. The answer to a PING before it, in the same write, says that it was met.
+    fn begin_waiting(&mut self, args: Vec<Vec<u8>>) -> Result<()> {
+        let requests = [vec![b"PING".to_vec()], args];
+        for client in [&mut self.ours, &mut self.oracle] {
+            client.send_all(&requests)?;
+            let answer = client.read(WAIT)?;
+            ensure!(answer == Value::Simple(b"PONG".to_vec()), "PING: {}", render(&answer));
+        }
+        Ok(())
+    }
+
     /// Both servers come to a state by themselves, each in its time.
     fn wait_until(&mut self, rest: &str) -> Result<()> {
         let (text, command) = rest.split_once(' ').context("a text and a command")?;
@@ -133,7 +148,7 @@ impl Pair {
             let until = Instant::now() + Duration::from_secs(20);
             loop {
                 client.send(&args)?;
-                let reply = render(&client.read(Duration::from_secs(5))?);
+                let reply = render(&client.read(WAIT)?);
                 if reply.contains(text) {
                     break;
                 }
@@ -191,7 +206,10 @@ pub fn play(
             continue;
         }
         let args = split(rest).with_context(|| format!("{place}: quotes"))?;
-        let wait = Duration::from_secs(5);
+        if directive == "wait" {
+            pair.begin_waiting(args).with_context(|| place.clone())?;
+            continue;
+        }
         if directive != "read" {
             pair.ours.send(&args)?;
             if expected.is_none() {
@@ -201,13 +219,13 @@ pub fn play(
         if directive == "send" {
             continue;
         }
-        let got = pair.ours.read(wait).with_context(|| place.clone())?;
+        let got = pair.ours.read(WAIT).with_context(|| place.clone())?;
         if let Some(wanted) = expected.take() {
             tally.count(&place, &render(&got), &wanted);
             observer.played_alone()?;
             continue;
         }
-        let wanted = pair.oracle.read(wait).with_context(|| place.clone())?;
+        let wanted = pair.oracle.read(WAIT).with_context(|| place.clone())?;
         let form = form(directive).with_context(|| format!("{place}: no such directive"))?;
         tally.count(&place, &form(&got), &form(&wanted));
         observer.played(&place, rest)?;
