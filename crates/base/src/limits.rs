@@ -49,6 +49,12 @@ pub const BIG_BULK_BYTES: usize = 32 * KIB;
 
 // ---- Replies -------------------------------------------------------------------------------------
 
+/// Bytes of unread replies that every connection may have waiting before it is no longer read.
+pub const UNREAD_OWN_BYTES_MAX: usize = MIB;
+/// The same beyond that, of all connections together; one of them has at most half.
+pub const UNREAD_SHARED_BYTES_MAX: usize = 64 * MIB;
+/// Where memory is limited, at most this part of it.
+pub const UNREAD_SHARE_OF_MEMORY: usize = 16;
 /// Deepest nesting of aggregates that the reply parser follows.
 pub const RESPONSE_DEPTH_MAX: usize = 32;
 /// Longest part of a client's own bytes that is quoted back inside an error message.

@@ -16,6 +16,7 @@ use crate::durability::gate::Depends;
 use crate::names::Names;
 use crate::pubsub::Message;
 use crate::tracking::{Mode, Tracker};
+use crate::unread::{Share, Unread};
 
 /// Output up to this many bytes is what Redis keeps in a client's own buffer, the rest in a list.
 const FIRST_BUFFER: usize = 16 * 1024;
@@ -25,9 +26,6 @@ const BLOCK: usize = 20 * 1024 - 16;
 const BLOCK_OVERHEAD: usize = 40;
 /// Output that no limit counts.
 pub const UNCOUNTED_OUTPUT: usize = FIRST_BUFFER;
-
-/// Unsent bytes above which a connection is not read.
-const BACKLOG_MAX: usize = 1 << 20;
 
 /// A request kept for later (MULTI, blocking): its arguments, owned.
 pub type OwnedArgs = Vec<Vec<u8>>;
@@ -96,6 +94,8 @@ pub struct Client {
     pub overflown: bool,
     /// How much of `out` is sent already.
     pub sent: usize,
+    /// What it has of the room for replies that nobody has read yet.
+    pub unread: Share,
     /// When its unsent output came above the soft limit.
     pub above_soft: Option<Millis>,
     /// Bytes counted for it under `maxmemory-clients`.
@@ -191,6 +191,7 @@ impl Client {
             out: Vec::new(),
             overflown: false,
             sent: 0,
+            unread: Share::default(),
             above_soft: None,
             accounted: 0,
             evicted: false,
@@ -235,8 +236,15 @@ impl Client {
 
     /// Whether it takes its replies quickly enough to get more of them.
     #[inline]
-    pub fn takes_replies(&self) -> bool {
-        self.unsent() <= BACKLOG_MAX
+    pub fn takes_replies(&mut self, store: &Arc<Unread>) -> bool {
+        let unsent = self.unsent();
+        self.unread.has_room(store, unsent)
+    }
+
+    /// The same after some of them were sent.
+    pub fn has_taken_replies(&mut self, store: &Arc<Unread>) -> bool {
+        self.unread.shrink(self.unsent());
+        self.takes_replies(store)
     }
 
     /// Writes a message behind what it is owed already, if it is one for a connection of its kind.

@@ -43,6 +43,7 @@ use crate::pubsub::{Message, PubSub};
 use crate::registry::Registry;
 use crate::replication::Replication;
 use crate::tracking::Tracking;
+use crate::unread::Unread;
 use crate::versions::Versions;
 use crate::worker::WorkerState;
 
@@ -198,6 +199,8 @@ pub struct Server {
     pub revision: AtomicU64,
     /// Bytes that all connections hold; counted only while `maxmemory-clients` limits them.
     pub clients_memory: AtomicUsize,
+    /// Replies that clients have yet to read.
+    pub unread: Arc<Unread>,
     /// Connections that have yet to authenticate.
     pub strangers: AtomicUsize,
     /// The configuration in force; see [`Server::config`].
@@ -330,6 +333,7 @@ impl Server {
             output_max: AtomicUsize::new(usize::MAX),
             revision: AtomicU64::new(0),
             clients_memory: AtomicUsize::new(0),
+            unread: Arc::default(),
             strangers: AtomicUsize::new(0),
             config: RwLock::new(Arc::new(Config::default())),
             config_path,
@@ -360,6 +364,7 @@ impl Server {
         let maxmemory = if evicts { config.maxmemory } else { 0 };
         let maxmemory = usize::try_from(maxmemory).unwrap_or(usize::MAX);
         self.maxmemory.store(maxmemory, Ordering::Release);
+        self.unread.configure(config.maxmemory);
         let maxclients = usize::try_from(config.maxclients).unwrap_or(usize::MAX);
         self.maxclients.store(maxclients, Ordering::Release);
         self.protected.store(!config.requirepass.is_empty(), Ordering::Release);

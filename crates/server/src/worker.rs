@@ -415,7 +415,7 @@ impl Worker {
             return self.look_away(state, token);
         }
         // Who does not read its replies is not read either, nor who has sent more than has run yet.
-        if client.batched || client.pending || !client.takes_replies() {
+        if client.batched || client.pending || !client.takes_replies(&self.server.unread) {
             return;
         }
         let (len, room) = (client.input.len(), client.input.capacity());

@@ -240,7 +240,7 @@ impl Batch {
     }
 
     fn parse(&mut self, server: &Server, client: &mut Client, token: u64, source: Source) {
-        if client.closing || client.waiting.is_some() || !client.takes_replies() {
+        if client.closing || client.waiting.is_some() || !client.takes_replies(&server.unread) {
             client.behind |= client.waiting.is_none();
             if let Source::Arena(range) = source {
                 client.input.extend_from_slice(self.arena.get(range).unwrap_or(&[]));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use larder_base::limits::UNREAD_OWN_BYTES_MAX;
 use larder_commands::Args;
 use larder_protocol::reply::Reply;
 use larder_protocol::request::RequestParser;
@@ -49,6 +50,8 @@ impl Worker {
         }
         let mut held = false;
         let mut done = requests.start;
+        // However many replies may wait, no more of them are made in one go: others wait, too.
+        let in_one_go = client.unsent().saturating_add(UNREAD_OWN_BYTES_MAX);
         while done < requests.end && self.heavy < HEAVY_MAX {
             batch.look_ahead(&self.server, done);
             client.offered = batch.long(number).cloned();
@@ -68,7 +71,8 @@ impl Worker {
             if client.closing
                 || client.waiting.is_some()
                 || client.wants_sync.is_some()
-                || !client.takes_replies()
+                || client.unsent() > in_one_go
+                || !client.takes_replies(&self.server.unread)
             {
                 break;
             }
@@ -110,7 +114,7 @@ impl Worker {
             self.paused.push(token);
         } else if more && !client.input.is_empty() && !client.closing && client.wants_sync.is_none()
         {
-            client.behind = !client.takes_replies();
+            client.behind = !client.takes_replies(&self.server.unread);
             if !client.behind {
                 client.pending = true;
                 self.again.push(token);

@@ -66,7 +66,8 @@ impl Worker {
                 WriteOutcome::Failed(_) => return self.close(state, token),
             }
         }
-        let wanted = match (client.out.is_empty(), client.takes_replies()) {
+        let takes_replies = client.has_taken_replies(&self.server.unread);
+        let wanted = match (client.out.is_empty(), takes_replies) {
             (true, _) => Interest::Read,
             (false, true) => Interest::Both,
             // It is read again once it has taken its replies.
@@ -78,7 +79,7 @@ impl Worker {
                 return self.close(state, token);
             }
         }
-        if client.behind && client.takes_replies() {
+        if client.behind && takes_replies {
             client.behind = false;
             if !client.pending {
                 client.pending = true;
