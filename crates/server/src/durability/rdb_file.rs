@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use larder_persist::rdb::{self, Entry, Item, Options, Reader, WriteError, Writer};
@@ -290,8 +290,13 @@ fn load_keys(
                 });
             }
             let result = read(server, source, due, changes, &mut |batch| {
-                // It fails only if all of them have panicked, and then the scope does.
-                drop(queue.send(std::mem::replace(batch, Vec::with_capacity(BATCH))));
+                let next = std::mem::replace(batch, Vec::with_capacity(BATCH));
+                // Putting takes longer than reading: while all of them are busy, whoever reads puts too.
+                if let Err(TrySendError::Full(mut mine) | TrySendError::Disconnected(mut mine)) =
+                    queue.try_send(next)
+                {
+                    put_all(server, &mut mine, &failed);
+                }
             });
             // They end when the queue does.
             drop(queue);
