@@ -108,16 +108,16 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
 
 /// What is due from time to time, until the end.
 fn keep_running(server: &Arc<Server>, signalled: &AtomicUsize) {
+    /// Each round costs an idle server a waking.
+    const ROUND: Duration = Duration::from_millis(100);
     let mut rounds = 0u32;
     while !server.stopping.load(Ordering::Acquire) {
         rounds = rounds.wrapping_add(1);
-        if rounds.is_multiple_of(20) {
+        if rounds.is_multiple_of(10) {
             save::tick(server);
         }
-        if rounds.is_multiple_of(2) {
-            replication::tick(server);
-        }
-        std::thread::sleep(Duration::from_millis(50));
+        replication::tick(server);
+        std::thread::sleep(ROUND);
         match signalled.swap(0, Ordering::AcqRel) {
             0 => {}
             signal => ending::ask_by_signal(server, i32::try_from(signal).unwrap_or(0)),

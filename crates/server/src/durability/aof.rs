@@ -356,12 +356,13 @@ impl Writer {
     fn turn(&mut self, config: &Config) -> Result<(), Trouble> {
         let server = Arc::clone(&self.server);
         let Some(log) = &mut self.log else {
+            let busy = self.rewrite.is_some() || server.aof.status.lock().scheduled;
             let mut wish = server.aof.wish.lock();
-            if !wish.on && !wish.ended && !wish.rewrite {
-                server.aof.bell.wait_for(&mut wish, LOOK);
-            } else if wish.on {
+            if wish.on || busy {
                 // A log that could not be begun is tried again.
                 server.aof.bell.wait_for(&mut wish, LOOK);
+            } else if !wish.ended && !wish.rewrite && wish.reloads.is_empty() {
+                server.aof.bell.wait(&mut wish);
             }
             return Ok(());
         };

@@ -64,6 +64,11 @@ impl Sweeper {
         }
     }
 
+    /// No pass is on its way, and no hash is left to go on with.
+    fn is_at_rest(&self) -> bool {
+        self.pass.is_none() && self.hashes.is_empty()
+    }
+
     fn next_pass(&mut self, now: Millis) -> Box<Pass> {
         let cut = Tick::begun(now);
         let due = Due::between(self.last, cut);
@@ -115,6 +120,11 @@ impl Worker {
             return;
         }
         let begun = Instant::now();
+        if self.sweeper.is_at_rest() && server.keyspace.next_due() > Tick::begun(*now) {
+            self.sweeper.last = Tick::begun(*now);
+            self.sweeper.again = self.next_pass_at();
+            return;
+        }
         let mut pass = match self.sweeper.pass.take() {
             Some(pass) => pass,
             None => self.sweeper.next_pass(self.now),
