@@ -219,6 +219,7 @@ mod tests {
 
     #[test]
     fn what_lies_in_gathered_pages_stays() {
+        let _alone = crate::alloc::alone();
         let filled: Vec<u8> =
             (0..16 * HUGE).map(|at| u8::try_from(at % 251).unwrap_or(0)).collect();
         let (first, last) = (filled.as_ptr().addr(), filled.as_ptr().addr() + filled.len());
