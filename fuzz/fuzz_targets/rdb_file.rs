@@ -33,7 +33,7 @@ fuzz_target!(|bytes: &[u8]| {
     let mut keys = 0;
     for item in &items {
         if let Item::Entry(entry) = item {
-            let payload = Payload::Boxed(&entry.value);
+            let payload = Payload::Boxed(entry.value.as_ref());
             writer
                 .entry(&entry.key, entry.deadline, entry.eviction, &payload)
                 .expect("80 has all forms");

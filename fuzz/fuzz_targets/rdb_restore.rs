@@ -19,9 +19,11 @@ fuzz_target!(|bytes: &[u8]| {
     payload.extend_from_slice(&Crc64::of(&payload).to_le_bytes());
     let limits = Thresholds::default();
     let Ok(value) = restore(&payload, &limits) else { return };
-    let dumped = dump(&Payload::Boxed(&value), Version::Valkey(80)).expect("80 has all forms");
+    let dumped =
+        dump(&Payload::Boxed(value.as_ref()), Version::Valkey(80)).expect("80 has all forms");
     let again = restore(&dumped, &limits).expect("our own payload");
-    assert_eq!(value.kind(), again.kind());
-    let twice = dump(&Payload::Boxed(&again), Version::Valkey(80)).expect("80 has all forms");
+    assert_eq!(value.as_ref().kind(), again.as_ref().kind());
+    let twice =
+        dump(&Payload::Boxed(again.as_ref()), Version::Valkey(80)).expect("80 has all forms");
     assert_eq!(dumped.len(), twice.len());
 });

@@ -168,7 +168,7 @@ impl Matrix {
             let value = restore(&theirs, &Thresholds::default())?;
             ensure!(picture(&value) == picture(&entry.value), "their payload of {:?}", entry.key);
             self.damaged += damaged(&theirs, rng)?;
-            let ours = dump(&Payload::Boxed(&entry.value), Version::DEFAULT)?;
+            let ours = dump(&Payload::Boxed(entry.value.as_ref()), Version::DEFAULT)?;
             let copy = b"{copy of a key}".to_vec();
             let command = [b"RESTORE", copy.as_slice(), b"0", &ours, b"REPLACE"];
             all(&mut self.client, &[command.iter().map(|arg| arg.to_vec()).collect()])?;
@@ -254,7 +254,7 @@ fn damaged(payload: &[u8], rng: &mut Rng) -> Result<usize> {
         let checksum = Crc64::of(&other[..body]);
         other[body..].copy_from_slice(&checksum.to_le_bytes());
         let Ok(value) = restore(&other, &limits) else { continue };
-        let again = dump(&Payload::Boxed(&value), Version::Valkey(80))?;
+        let again = dump(&Payload::Boxed(value.as_ref()), Version::Valkey(80))?;
         ensure!(picture(&restore(&again, &limits)?) == picture(&value), "damaged {payload:?}");
     }
     Ok(TIMES)
@@ -383,7 +383,7 @@ fn write_file(path: &Path, entries: &[Entry], rng: &mut Rng, version_11: bool) -
     writer.sizes(entries.len() as u64, 0)?;
     for entry in entries {
         if rng.below(2) == 0 || !write_pieces(&mut writer, entry)? {
-            let payload = Payload::Boxed(&entry.value);
+            let payload = Payload::Boxed(entry.value.as_ref());
             writer.entry(&entry.key, entry.deadline, entry.eviction, &payload)?;
         }
     }
@@ -409,7 +409,7 @@ fn write_pieces(writer: &mut Writer<File>, entry: &Entry) -> Result<bool> {
         key: &entry.key,
         deadline: entry.deadline,
         eviction_bits: 0,
-        kind: entry.value.kind(),
+        kind: entry.value.as_ref().kind(),
         len: members.len(),
         earliest_expiry: None,
     };

@@ -18,5 +18,6 @@ pub use settings::Settings;
 pub use trash::Trash;
 pub use value::{
     End, Hash, Kind, List, Set, SortedSet, SortedSetBuilder, Text, Thresholds, Typed, Value,
+    ValueMut, ValueRef,
 };
 pub use view::{Change, Deadline, Dues, EventClass, View, What, WrongType};

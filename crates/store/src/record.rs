@@ -7,8 +7,9 @@
 //! Layout (native endian, no padding but where said):
 //!
 //! ```text
-//! 0   u32  meta: bits 0..2 form, 2 has deadline, 3 wide lengths, 4 raw mark, 6..8 snapshot lanes, 8..32 eviction bits
-//! 4   [boxed records: key length as u32, then the 16-byte `Value`]
+//! 0   u32  meta: bits 0..2 form, 2 has deadline, 6..8 snapshot lanes, 8..32 eviction bits;
+//!          bits 3..6 of boxed records: type of the value; of others: 3 wide lengths, 4 raw mark
+//! 4   [boxed records: key length as u32, then the one word that the value is]
 //! 4   [others: key length and payload length: two u8, or two u32 when wide]
 //! ..  i64 deadline in unix milliseconds, if there is one
 //! ..  key bytes
@@ -19,10 +20,11 @@
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 
 use larder_base::time::Millis;
 
-use crate::value::Value;
+use crate::value::{Hash, Kind, List, Set, SortedSet, Value, ValueMut, ValueRef};
 
 const FORM_MASK: u32 = 0b11;
 const FORM_TEXT: u32 = 0;
@@ -34,8 +36,11 @@ const RAW: u32 = 1 << 4;
 const LANES_SHIFT: u32 = 6;
 const LANES: u32 = 0b11 << LANES_SHIFT;
 const EVICTION_SHIFT: u32 = 8;
+/// Of boxed records, in the place of `WIDE` and `RAW`.
+const KIND_SHIFT: u32 = 3;
+const KIND: u32 = 0b111 << KIND_SHIFT;
 const VALUE_OFFSET: usize = 8;
-const BOXED_HEAD: usize = VALUE_OFFSET + size_of::<Value>();
+const BOXED_HEAD: usize = VALUE_OFFSET + size_of::<u64>();
 const NARROW_MAX: usize = 255;
 
 /// What a record carries besides its key.
@@ -46,7 +51,7 @@ pub enum Payload<'a> {
     /// An integer in canonical decimal form, stored as 8 bytes.
     Int(i64),
     /// A value with a life of its own (collection, big text).
-    Boxed(&'a Value),
+    Boxed(ValueRef<'a>),
 }
 
 /// An owned record; one word.
@@ -102,10 +107,12 @@ impl Parts {
 
     #[inline]
     fn of(meta: u32, key_len: usize, payload_len: usize) -> Parts {
-        let deadline = match meta & (FORM_MASK | WIDE) {
-            FORM_BOXED => BOXED_HEAD,
-            form if form & WIDE != 0 => 4 + 8,
-            _ => 4 + 2,
+        let deadline = if meta & FORM_MASK == FORM_BOXED {
+            BOXED_HEAD
+        } else if meta & WIDE != 0 {
+            4 + 8
+        } else {
+            4 + 2
         };
         let key = deadline + if meta & HAS_DEADLINE != 0 { 8 } else { 0 };
         Parts { deadline, key, key_len, payload: key + key_len, payload_len }
@@ -160,8 +167,8 @@ impl Raw {
     fn payload<'a>(self) -> Payload<'a> {
         let meta = self.meta();
         if meta & FORM_MASK == FORM_BOXED {
-            // SAFETY: boxed records hold an initialised, aligned value there.
-            return Payload::Boxed(unsafe { &*self.at.as_ptr().add(VALUE_OFFSET).cast::<Value>() });
+            // SAFETY: it is a boxed record.
+            return Payload::Boxed(unsafe { word::borrow(self.word(), kind(meta)) });
         }
         let parts = self.parts();
         let start = self.at.as_ptr().wrapping_add(parts.payload);
@@ -171,6 +178,12 @@ impl Raw {
         }
         // SAFETY: the constructor wrote `payload_len` bytes there.
         Payload::Text(unsafe { std::slice::from_raw_parts(start, parts.payload_len) })
+    }
+
+    /// Where a boxed record has its value.
+    #[inline]
+    fn word(self) -> *mut u8 {
+        self.at.as_ptr().wrapping_add(VALUE_OFFSET)
     }
 
     #[inline]
@@ -241,6 +254,17 @@ impl Raw {
         RecordMut { raw: self, owner: PhantomData }
     }
 
+    /// Frees the record, but not what its value holds.
+    ///
+    /// # Safety
+    /// The record must be alive and owned by the caller; it is gone afterwards.
+    #[inline]
+    unsafe fn free(self) {
+        let size = self.parts().size();
+        // SAFETY: allocated in `shell` with this very layout.
+        unsafe { dealloc(self.at.as_ptr(), layout(size)) };
+    }
+
     /// # Safety
     /// Takes ownership: the record must be alive, and owned by nobody else from now on.
     #[inline]
@@ -279,7 +303,7 @@ impl<'a> RecordRef<'a> {
 
     /// Whether the text was grown in place (OBJECT ENCODING says `raw`).
     pub fn is_raw(self) -> bool {
-        self.raw.meta() & RAW != 0
+        self.raw.meta() & (FORM_MASK | RAW) == FORM_TEXT | RAW
     }
 
     /// The 24 bits that the eviction policy keeps here.
@@ -310,7 +334,7 @@ impl<'a> RecordRef<'a> {
         match self.payload() {
             Payload::Text(text) => Record::text(key, text, self.deadline(), self.is_raw()),
             Payload::Int(value) => Record::integer(key, value, self.deadline()),
-            Payload::Boxed(value) => Record::boxed(key, value.clone(), self.deadline()),
+            Payload::Boxed(value) => Record::boxed(key, value.to_value(), self.deadline()),
         }
     }
 }
@@ -324,18 +348,19 @@ impl<'a> RecordMut<'a> {
 
     /// The boxed value, to change it in place.
     #[inline]
-    pub(crate) fn value_mut(&mut self) -> Option<&mut Value> {
+    pub(crate) fn value_mut(&mut self) -> Option<ValueMut<'_>> {
         RecordMut { raw: self.raw, owner: PhantomData }.into_value()
     }
 
     /// The boxed value, to change it in place, for as long as the record is borrowed.
     #[inline]
-    pub fn into_value(self) -> Option<&'a mut Value> {
-        if self.raw.meta() & FORM_MASK != FORM_BOXED {
+    pub fn into_value(self) -> Option<ValueMut<'a>> {
+        let meta = self.raw.meta();
+        if meta & FORM_MASK != FORM_BOXED {
             return None;
         }
-        // SAFETY: boxed records hold an initialised value there, and we borrow it exclusively.
-        Some(unsafe { &mut *self.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>() })
+        // SAFETY: it is a boxed record, and we borrow it exclusively.
+        Some(unsafe { word::borrow_mut(self.raw.word(), kind(meta)) })
     }
 
     /// Overwrites inline text by text of the same length, clearing the raw mark. Returns false,
@@ -407,9 +432,10 @@ impl Record {
 
     /// A record with a value of its own.
     pub fn boxed(key: &[u8], value: Value, deadline: Option<Millis>) -> Record {
-        let record = Record::shell(FORM_BOXED, key, 0, deadline);
-        // SAFETY: a boxed shell has 16 aligned bytes at VALUE_OFFSET, not yet initialised.
-        unsafe { ptr::write(record.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>(), value) };
+        let form = FORM_BOXED | (value.as_ref().kind() as u32) << KIND_SHIFT;
+        let record = Record::shell(form, key, 0, deadline);
+        // SAFETY: a boxed shell has its word, not yet initialised, and its type is that of the value.
+        unsafe { word::write(record.raw.word(), value) };
         record
     }
 
@@ -491,15 +517,20 @@ impl Record {
         fresh
     }
 
+    /// Only for boxed records.
     fn move_value_out(self) -> Value {
-        // SAFETY: only called on boxed records; the mark keeps `drop` from dropping the value again.
-        let value = unsafe { ptr::read(self.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>()) };
-        self.raw.set_meta(self.raw.meta() | VALUE_MOVED);
-        value
+        let raw = self.into_raw();
+        // SAFETY: a boxed record that was ours: its value goes to the caller, and the rest ends here.
+        unsafe {
+            let value = word::read(raw.word(), kind(raw.meta()));
+            raw.free();
+            value
+        }
     }
 
     fn shell(form: u32, key: &[u8], payload_len: usize, deadline: Option<Millis>) -> Record {
-        let wide = form != FORM_BOXED && (key.len() > NARROW_MAX || payload_len > NARROW_MAX);
+        let boxed = form & FORM_MASK == FORM_BOXED;
+        let wide = !boxed && (key.len() > NARROW_MAX || payload_len > NARROW_MAX);
         let meta =
             form | if deadline.is_some() { HAS_DEADLINE } else { 0 } | if wide { WIDE } else { 0 };
         let parts = Parts::of(meta, key.len(), payload_len);
@@ -511,7 +542,7 @@ impl Record {
         // SAFETY: all offsets come from `parts`, within the allocation of `parts.size()` bytes.
         unsafe {
             ptr::write(start.cast::<u32>(), meta);
-            if form == FORM_BOXED {
+            if boxed {
                 ptr::write(lengths.cast::<u32>(), len32(key.len()));
             } else if wide {
                 let both = [len32(key.len()), len32(payload_len)];
@@ -528,9 +559,6 @@ impl Record {
     }
 }
 
-/// Set in the meta word of a boxed record whose value was moved out, just before it is freed.
-const VALUE_MOVED: u32 = 1 << 5;
-
 #[expect(clippy::cast_possible_truncation, reason = "callers compare with NARROW_MAX first")]
 fn len8(len: usize) -> u8 {
     len as u8
@@ -541,15 +569,110 @@ fn len32(len: usize) -> u32 {
     u32::try_from(len).unwrap_or(u32::MAX)
 }
 
+/// The type of a boxed record's value.
+#[inline]
+fn kind(meta: u32) -> Kind {
+    match (meta & KIND) >> KIND_SHIFT {
+        0 => Kind::String,
+        1 => Kind::List,
+        2 => Kind::Set,
+        3 => Kind::Hash,
+        _ => Kind::SortedSet,
+    }
+}
+
+/// A value in the one word that each type takes, apart from the type itself, which the meta word says.
+mod word {
+    use super::{Arc, Hash, Kind, List, Set, SortedSet, Value, ValueMut, ValueRef, ptr};
+
+    type Shared = Arc<Vec<u8>>;
+
+    const fn is_a_word<T>() -> bool {
+        size_of::<T>() == 8 && align_of::<T>() <= 8
+    }
+    const _: () = assert!(
+        is_a_word::<Shared>()
+            && is_a_word::<List>()
+            && is_a_word::<Set>()
+            && is_a_word::<Hash>()
+            && is_a_word::<SortedSet>()
+    );
+
+    /// # Safety
+    /// `at` is aligned to 8 and may be written to.
+    #[inline]
+    pub unsafe fn write(at: *mut u8, value: Value) {
+        // SAFETY: by contract there is room for a word.
+        unsafe {
+            match value {
+                Value::Text(text) => ptr::write(at.cast::<Shared>(), text),
+                Value::List(list) => ptr::write(at.cast::<List>(), list),
+                Value::Set(set) => ptr::write(at.cast::<Set>(), set),
+                Value::Hash(hash) => ptr::write(at.cast::<Hash>(), hash),
+                Value::SortedSet(sorted) => ptr::write(at.cast::<SortedSet>(), sorted),
+            }
+        }
+    }
+
+    /// # Safety
+    /// A value of this type was written there, and is nobody else's from now on.
+    #[inline]
+    pub unsafe fn read(at: *mut u8, kind: Kind) -> Value {
+        // SAFETY: as the contract says.
+        unsafe {
+            match kind {
+                Kind::String => Value::Text(ptr::read(at.cast::<Shared>())),
+                Kind::List => Value::List(ptr::read(at.cast::<List>())),
+                Kind::Set => Value::Set(ptr::read(at.cast::<Set>())),
+                Kind::Hash => Value::Hash(ptr::read(at.cast::<Hash>())),
+                Kind::SortedSet => Value::SortedSet(ptr::read(at.cast::<SortedSet>())),
+            }
+        }
+    }
+
+    /// # Safety
+    /// A value of this type was written there, and nobody changes or drops it during `'a`.
+    #[inline]
+    pub unsafe fn borrow<'a>(at: *mut u8, kind: Kind) -> ValueRef<'a> {
+        // SAFETY: as the contract says.
+        unsafe {
+            match kind {
+                Kind::String => ValueRef::Text(&*at.cast::<Shared>()),
+                Kind::List => ValueRef::List(&*at.cast::<List>()),
+                Kind::Set => ValueRef::Set(&*at.cast::<Set>()),
+                Kind::Hash => ValueRef::Hash(&*at.cast::<Hash>()),
+                Kind::SortedSet => ValueRef::SortedSet(&*at.cast::<SortedSet>()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// A value of this type was written there, and nobody else touches it during `'a`.
+    #[inline]
+    pub unsafe fn borrow_mut<'a>(at: *mut u8, kind: Kind) -> ValueMut<'a> {
+        // SAFETY: as the contract says.
+        unsafe {
+            match kind {
+                Kind::String => ValueMut::Text(&mut *at.cast::<Shared>()),
+                Kind::List => ValueMut::List(&mut *at.cast::<List>()),
+                Kind::Set => ValueMut::Set(&mut *at.cast::<Set>()),
+                Kind::Hash => ValueMut::Hash(&mut *at.cast::<Hash>()),
+                Kind::SortedSet => ValueMut::SortedSet(&mut *at.cast::<SortedSet>()),
+            }
+        }
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
-        let size = self.raw.parts().size();
-        if self.raw.meta() & (FORM_MASK | VALUE_MOVED) == FORM_BOXED {
-            // SAFETY: boxed, not moved out: the value is initialised and dropped once.
-            unsafe { ptr::drop_in_place(self.raw.at.as_ptr().add(VALUE_OFFSET).cast::<Value>()) };
+        let meta = self.raw.meta();
+        // SAFETY: the record is ours; if it is boxed its value is read, and so dropped, this once.
+        unsafe {
+            if meta & FORM_MASK == FORM_BOXED {
+                drop(word::read(self.raw.word(), kind(meta)));
+            }
+            self.raw.free();
         }
-        // SAFETY: allocated in `shell` with this very layout.
-        unsafe { dealloc(self.raw.at.as_ptr(), layout(size)) };
     }
 }
 
@@ -559,5 +682,62 @@ impl std::fmt::Debug for Record {
             .field("key", &self.key().escape_ascii().to_string())
             .field("deadline", &self.deadline())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Thresholds;
+    use crate::value::End;
+
+    /// Small enough for Miri: a value of each type goes into a record, is seen, changed, moved and freed.
+    #[test]
+    fn a_value_of_each_type_is_one_word_of_its_record() {
+        let limits = Thresholds::default();
+        let (mut list, mut set, mut hash, mut sorted) =
+            (List::new(), Set::new(), Hash::new(), SortedSet::new());
+        list.push(b"element", End::Back, &limits);
+        set.insert(b"member", &limits);
+        hash.set(b"field", b"value", Millis(0), &limits);
+        sorted.insert(b"member", 1.0, &limits);
+        let values = [
+            Value::Text(Arc::new(vec![b'x'; 300])),
+            Value::List(list),
+            Value::Set(set),
+            Value::Hash(hash),
+            Value::SortedSet(sorted),
+        ];
+        for value in values {
+            let kind = value.as_ref().kind();
+            let record = Record::boxed(b"key", value, None);
+            assert_eq!(record.as_ref().shallow_size(), 16 + 3);
+            assert!(!record.as_ref().is_raw());
+            let copy = record.as_ref().copy_as(b"copy");
+            let mut record = record.with_deadline(Some(Millis(7))).with_key(b"another key");
+            assert_eq!((record.key(), record.deadline()), (&b"another key"[..], Some(Millis(7))));
+            match record.as_mut().into_value().unwrap() {
+                ValueMut::Text(text) => Arc::make_mut(text).clear(),
+                ValueMut::List(list) => list.push(b"more", End::Front, &limits),
+                ValueMut::Set(set) => assert!(set.insert(b"more", &limits)),
+                ValueMut::Hash(hash) => assert!(hash.set(b"more", b"", Millis(0), &limits)),
+                ValueMut::SortedSet(sorted) => {
+                    assert_eq!(sorted.insert(b"more", 2.0, &limits), None)
+                }
+            }
+            let size = |value: ValueRef<'_>| match value {
+                ValueRef::Text(text) => text.len(),
+                ValueRef::List(list) => list.len(),
+                ValueRef::Set(set) => set.len(),
+                ValueRef::Hash(hash) => hash.len(),
+                ValueRef::SortedSet(sorted) => sorted.len(),
+            };
+            let Payload::Boxed(seen) = copy.payload() else { panic!("{copy:?}") };
+            let changed = record.into_value().unwrap();
+            assert_eq!((seen.kind(), changed.as_ref().kind()), (kind, kind));
+            let text = kind == Kind::String;
+            let sizes = (size(seen), size(changed.as_ref()));
+            assert_eq!(sizes, if text { (300, 0) } else { (1, 2) });
+        }
     }
 }

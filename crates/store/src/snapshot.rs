@@ -20,7 +20,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::keyspace::{DbIndex, Keyspace, Located};
 use crate::record::{Payload, Record, RecordMut, RecordRef};
-use crate::value::{Hash, Kind, Typed, score_of};
+use crate::value::{Hash, Kind, score_of};
 
 /// Snapshots that may run at a time.
 pub const LANES: usize = 2;
@@ -166,8 +166,8 @@ impl Snapshots {
         let seen = record.as_ref();
         let (key, deadline) = (Box::from(seen.key()), seen.deadline());
         let (eviction_bits, kind) = (seen.eviction_bits(), seen.kind());
-        let value = record.value_mut()?;
-        let earliest_expiry = Hash::of(value).and_then(Hash::earliest_expiry);
+        let earliest_expiry = seen.get::<Hash>().and_then(Hash::earliest_expiry);
+        let mut value = record.value_mut()?;
         let len = value.begin_saving(lane, id);
         Some(Big { id, db, at, key, deadline, eviction_bits, kind, len, earliest_expiry })
     }
@@ -208,7 +208,7 @@ fn is_big(record: RecordRef<'_>) -> bool {
 /// The lanes that are saving this record's collection, and under which names.
 fn saving_ids(record: &mut Record) -> [Option<(usize, u64)>; LANES] {
     let mut ids = [None; LANES];
-    if let Some(value) = record.as_mut().into_value() {
+    if let Some(mut value) = record.as_mut().into_value() {
         for (lane, id) in ids.iter_mut().enumerate() {
             *id = value.saving_id(lane).map(|id| (lane, id));
         }
@@ -487,7 +487,7 @@ impl Snapshot {
         loop {
             if let Some(mut data) = keyspace.lock_physical(place.0, place.1.slot)
                 && let Some(found) = data.table.find(place.1.hash, &place.2)
-                && let Some(value) = data.table.at_mut(found).into_value()
+                && let Some(mut value) = data.table.at_mut(found).into_value()
                 && value.saving_id(lane) == Some(big.id)
             {
                 self.disturbs = value.was_disturbed(lane);
@@ -518,10 +518,10 @@ impl Strays {
     ) -> Option<bool> {
         // Two lanes may be saving it: it lies here under the name that the first one gave it.
         let name = *self.orphans.iter_mut().find_map(|(name, record)| {
-            let value = record.as_mut().into_value()?;
+            let mut value = record.as_mut().into_value()?;
             (value.saving_id(lane) == Some(id)).then_some(name)
         })?;
-        let value = self.orphans.get_mut(&name)?.as_mut().into_value()?;
+        let mut value = self.orphans.get_mut(&name)?.as_mut().into_value()?;
         let done = value.save_step(lane, budget, show);
         if done {
             let idle = (0..LANES).all(|lane| value.saving_id(lane).is_none());

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::settings::Settings;
-use crate::value::{End, Hash, List, Set, SortedSet, Value};
+use crate::value::{End, Hash, List, Set, SortedSet, ValueRef};
 use crate::view::{Deadline, View};
 
 /// What a key holds, as text: its type, deadline and sorted members.
@@ -19,15 +19,15 @@ fn describe(record: RecordRef<'_>) -> String {
         Payload::Text(text) => format!("{}", text.escape_ascii()),
         Payload::Int(value) => value.to_string(),
         Payload::Boxed(value) => match value {
-            Value::Text(text) => format!("{}", text.escape_ascii()),
-            Value::List(list) => {
+            ValueRef::Text(text) => format!("{}", text.escape_ascii()),
+            ValueRef::List(list) => {
                 format!("{:?}", list.iter().map(|t| t.to_vec()).collect::<Vec<_>>())
             }
-            Value::Set(set) => sorted(set.iter().map(|t| format!("{:?}", t.to_vec()))),
-            Value::Hash(hash) => {
+            ValueRef::Set(set) => sorted(set.iter().map(|t| format!("{:?}", t.to_vec()))),
+            ValueRef::Hash(hash) => {
                 sorted(hash.entries().map(|(f, v, d)| field(&f.to_vec(), &v.to_vec(), d)))
             }
-            Value::SortedSet(set) => {
+            ValueRef::SortedSet(set) => {
                 sorted(set.iter().map(|(m, s)| format!("{:?} {s}", m.to_vec())))
             }
         },

@@ -77,7 +77,7 @@ impl Trash {
             return cost;
         }
         let Ok(mut value) = record.into_value() else { return 0 };
-        let (table, remains) = value.take_apart();
+        let (table, remains) = value.as_mut().take_apart();
         self.tables.extend(table);
         self.remains.extend(remains);
         0

@@ -27,7 +27,7 @@ use crate::record::{Payload, Record, RecordRef};
 use crate::settings::{EvictionBits, Settings};
 use crate::table::{Place, Table};
 pub use crate::value::Text;
-use crate::value::{Kind, Typed, Value};
+use crate::value::{Kind, Typed, ValueRef};
 
 /// Texts up to this many bytes lie inside their record.
 pub const INLINE_TEXT_MAX: usize = 1024;
@@ -722,7 +722,7 @@ impl<'k> View<'k> {
 fn wake(record: RecordRef<'_>) -> Option<Millis> {
     let own = record.deadline();
     match record.payload() {
-        Payload::Boxed(Value::Hash(hash)) => own.into_iter().chain(hash.earliest_expiry()).min(),
+        Payload::Boxed(ValueRef::Hash(hash)) => own.into_iter().chain(hash.earliest_expiry()).min(),
         Payload::Boxed(_) | Payload::Text(_) | Payload::Int(_) => own,
     }
 }

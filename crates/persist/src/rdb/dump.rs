@@ -62,7 +62,7 @@ fn read_value(bytes: &[u8], version: Version, limits: &Thresholds) -> Result<Val
     let mut input = Input::new(bytes);
     let kind = input.byte()?;
     let value = decode::value(&mut input, kind, version, limits)?;
-    if value.is_empty() {
+    if value.as_ref().is_empty() {
         return Err(input.error(Reason::Invalid("an empty collection")));
     }
     if input.offset() != bytes.len() as u64 {

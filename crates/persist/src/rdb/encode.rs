@@ -4,7 +4,7 @@
 use std::io::Write;
 
 use larder_base::{Millis, number};
-use larder_store::{Hash, Payload, Text, Value};
+use larder_store::{Hash, Payload, Text, ValueRef};
 
 use super::write::WriteError;
 use super::{Version, code};
@@ -139,23 +139,23 @@ impl<W: Write> Output<W> {
             Payload::Boxed(value) => value,
         };
         match value {
-            Value::Text(text) => self.bytes(text),
-            Value::List(list) => {
+            ValueRef::Text(text) => self.bytes(text),
+            ValueRef::List(list) => {
                 self.length(list.len() as u64)?;
                 list.iter().try_for_each(|element| self.text(element))
             }
-            Value::Set(set) => {
+            ValueRef::Set(set) => {
                 self.length(set.len() as u64)?;
                 set.iter().try_for_each(|member| self.text(member))
             }
-            Value::SortedSet(sorted) => {
+            ValueRef::SortedSet(sorted) => {
                 self.length(sorted.len() as u64)?;
                 sorted.iter().try_for_each(|(member, score)| {
                     self.text(member)?;
                     self.put(&score.to_le_bytes())
                 })
             }
-            Value::Hash(hash) => self.hash(hash, version),
+            ValueRef::Hash(hash) => self.hash(hash, version),
         }
     }
 
@@ -237,10 +237,10 @@ pub(super) fn kind_of(payload: &Payload<'_>, version: Version) -> Result<u8, Wri
         Payload::Boxed(value) => value,
     };
     Ok(match value {
-        Value::Text(_) => code::STRING,
-        Value::List(_) => code::LIST,
-        Value::Set(_) => code::SET,
-        Value::SortedSet(_) => code::ZSET_2,
-        Value::Hash(hash) => FieldForm::of(hash.earliest_expiry(), version)?.kind(),
+        ValueRef::Text(_) => code::STRING,
+        ValueRef::List(_) => code::LIST,
+        ValueRef::Set(_) => code::SET,
+        ValueRef::SortedSet(_) => code::ZSET_2,
+        ValueRef::Hash(hash) => FieldForm::of(hash.earliest_expiry(), version)?.kind(),
     })
 }

@@ -184,7 +184,7 @@ impl<R: BufRead> Reader<R> {
         }
         let key = self.text()?;
         let value = decode::value(&mut self.input, kind, self.version, &self.limits)?;
-        if value.is_empty() {
+        if value.as_ref().is_empty() {
             return Ok(Item::EmptyKey(key));
         }
         Ok(Item::Entry(Entry { offset, db: self.db, key, deadline, eviction, value }))

@@ -179,7 +179,7 @@ fn random_file(seed: u64, version: Version, keys: usize) -> (Vec<u8>, Vec<String
             1 => Some(Eviction::Frequency(byte(&mut rng, 255))),
             _ => Some(Eviction::IdleSeconds(rng.next_u64() >> rng.below(64))),
         };
-        writer.entry(&key, deadline, eviction, &Payload::Boxed(&value)).unwrap();
+        writer.entry(&key, deadline, eviction, &Payload::Boxed(value.as_ref())).unwrap();
         expected.push(format!("3 {key:?} {deadline:?} {eviction:?} {}", picture(&value)));
     }
     (writer.finish().unwrap(), expected)
@@ -226,7 +226,7 @@ proptest! {
         let mut rng = Rng::new(seed);
         let limits = Thresholds::default();
         let value = random_value(&mut rng, version.has_field_deadlines());
-        let payload = dump(&Payload::Boxed(&value), version).unwrap();
+        let payload = dump(&Payload::Boxed(value.as_ref()), version).unwrap();
         prop_assert_eq!(picture(&restore(&payload, &limits).unwrap()), picture(&value));
         let mut damaged = payload.clone();
         let at = rng.below_usize(payload.len());
@@ -276,13 +276,13 @@ proptest! {
         let mut rng = Rng::new(seed);
         let (version, limits) = (version_of(rng.below_usize(5)), Thresholds::default());
         let value = random_value(&mut rng, version.has_field_deadlines());
-        let mut payload = dump(&Payload::Boxed(&value), version).unwrap();
+        let mut payload = dump(&Payload::Boxed(value.as_ref()), version).unwrap();
         let body = payload.len() - 8;
         damage(&mut payload[..body - 2], &mut rng);
         let checksum = crate::crc64::Crc64::of(&payload[..body]);
         payload[body..].copy_from_slice(&checksum.to_le_bytes());
         if let Ok(value) = restore(&payload, &limits) {
-            let again = dump(&Payload::Boxed(&value), Version::Valkey(80)).unwrap();
+            let again = dump(&Payload::Boxed(value.as_ref()), Version::Valkey(80)).unwrap();
             prop_assert_eq!(picture(&restore(&again, &limits).unwrap()), picture(&value));
         }
     }
@@ -329,7 +329,7 @@ fn field_deadlines_need_a_version_that_has_them() {
     hash.set(b"f", b"v", ALWAYS, &Thresholds::default());
     hash.set_deadline(b"f", Some(Millis(5)), ALWAYS, &Thresholds::default());
     let value = hash.wrap();
-    let error = dump(&Payload::Boxed(&value), Version::DEFAULT).unwrap_err();
+    let error = dump(&Payload::Boxed(value.as_ref()), Version::DEFAULT).unwrap_err();
     assert!(matches!(error, WriteError::FieldDeadlines(10)));
 }
 

@@ -7,7 +7,7 @@ use larder_base::{Millis, number};
 use larder_protocol::encode::encode_command;
 use larder_store::snapshot::{Head, Item, Snapshot};
 use larder_store::value::Kind;
-use larder_store::{DbIndex, Payload, RecordRef, Text, Value};
+use larder_store::{DbIndex, Payload, RecordRef, Text, ValueRef};
 
 use super::pace::Pace;
 use super::save::SaveError;
@@ -101,7 +101,7 @@ impl Base {
         let text = match payload {
             Payload::Text(text) => Some(text.to_vec()),
             Payload::Int(value) => Some(number::decimal_i64(value).as_bytes().to_vec()),
-            Payload::Boxed(Value::Text(text)) => Some(text.to_vec()),
+            Payload::Boxed(ValueRef::Text(text)) => Some(text.to_vec()),
             Payload::Boxed(_) => None,
         };
         if let Some(text) = text {
@@ -112,13 +112,13 @@ impl Base {
         let Payload::Boxed(value) = payload else { return };
         self.open(key, value.kind(), record.deadline());
         match value {
-            Value::Text(_) => {}
-            Value::List(list) => list.iter().for_each(|element| self.member(&[element])),
-            Value::Set(set) => set.iter().for_each(|member| self.member(&[member])),
-            Value::Hash(hash) => {
+            ValueRef::Text(_) => {}
+            ValueRef::List(list) => list.iter().for_each(|element| self.member(&[element])),
+            ValueRef::Set(set) => set.iter().for_each(|member| self.member(&[member])),
+            ValueRef::Hash(hash) => {
                 hash.entries().for_each(|(field, value, when)| self.field(field, value, when));
             }
-            Value::SortedSet(sorted) => {
+            ValueRef::SortedSet(sorted) => {
                 sorted.iter().for_each(|(member, score)| self.scored(member, score));
             }
         }

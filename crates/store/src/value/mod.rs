@@ -100,7 +100,7 @@ impl Kind {
     }
 }
 
-/// A value with a life of its own: 16 bytes, most of them one pointer.
+/// A value with a life of its own: each type is one pointer, and a record keeps no more of it.
 #[derive(Clone, Debug)]
 pub enum Value {
     /// Text too long to lie inside its record; shared so that a reader may keep it while it changes.
@@ -115,6 +115,36 @@ pub enum Value {
     SortedSet(SortedSet),
 }
 
+/// A value that somebody else owns, to read.
+#[derive(Clone, Copy, Debug)]
+pub enum ValueRef<'a> {
+    /// Text.
+    Text(&'a Arc<Vec<u8>>),
+    /// A list.
+    List(&'a List),
+    /// A set.
+    Set(&'a Set),
+    /// A hash.
+    Hash(&'a Hash),
+    /// A sorted set.
+    SortedSet(&'a SortedSet),
+}
+
+/// A value that somebody else owns, to change in place.
+#[derive(Debug)]
+pub enum ValueMut<'a> {
+    /// Text.
+    Text(&'a mut Arc<Vec<u8>>),
+    /// A list.
+    List(&'a mut List),
+    /// A set.
+    Set(&'a mut Set),
+    /// A hash.
+    Hash(&'a mut Hash),
+    /// A sorted set.
+    SortedSet(&'a mut SortedSet),
+}
+
 /// What the keyspace needs of a data type, to hand it out typed.
 pub trait Typed: Sized {
     /// The type's name among keys.
@@ -124,97 +154,136 @@ pub trait Typed: Sized {
     /// Wrapped.
     fn wrap(self) -> Value;
     /// The value, if it is of this type.
-    fn of(value: &Value) -> Option<&Self>;
+    fn of(value: ValueRef<'_>) -> Option<&Self>;
     /// The value to change, if it is of this type.
-    fn of_mut(value: &mut Value) -> Option<&mut Self>;
+    fn of_mut(value: ValueMut<'_>) -> Option<&mut Self>;
     /// Whether nothing is in it: then its key must go.
     fn is_empty(&self) -> bool;
 }
 
 impl Value {
-    /// Where its contents begin, to fetch them ahead.
+    /// To read.
     #[inline]
-    pub(crate) fn address(&self) -> *const u8 {
+    pub fn as_ref(&self) -> ValueRef<'_> {
         match self {
-            Value::Text(text) => Arc::as_ptr(text).cast(),
-            Value::List(list) => list.address(),
-            Value::Set(set) => set.address(),
-            Value::Hash(hash) => hash.address(),
-            Value::SortedSet(sorted) => sorted.address(),
+            Value::Text(text) => ValueRef::Text(text),
+            Value::List(list) => ValueRef::List(list),
+            Value::Set(set) => ValueRef::Set(set),
+            Value::Hash(hash) => ValueRef::Hash(hash),
+            Value::SortedSet(sorted) => ValueRef::SortedSet(sorted),
         }
     }
 
-    /// The type of the key that holds this.
-    pub fn kind(&self) -> Kind {
+    /// To change in place.
+    #[inline]
+    pub fn as_mut(&mut self) -> ValueMut<'_> {
         match self {
-            Value::Text(_) => Kind::String,
-            Value::List(_) => Kind::List,
-            Value::Set(_) => Kind::Set,
-            Value::Hash(_) => Kind::Hash,
-            Value::SortedSet(_) => Kind::SortedSet,
-        }
-    }
-
-    /// How OBJECT ENCODING calls the form that it has now.
-    pub fn encoding_name(&self) -> &'static str {
-        match self {
-            Value::Text(_) => "raw",
-            Value::List(list) => list.encoding_name(),
-            Value::Set(set) => set.encoding_name(),
-            Value::Hash(hash) => hash.encoding_name(),
-            Value::SortedSet(sorted) => sorted.encoding_name(),
-        }
-    }
-
-    /// Whether it is an empty collection.
-    pub fn is_empty(&self) -> bool {
-        match self {
-            Value::Text(_) => false,
-            Value::List(list) => list.is_empty(),
-            Value::Set(set) => set.is_empty(),
-            Value::Hash(hash) => hash.is_empty(),
-            Value::SortedSet(sorted) => sorted.is_empty(),
-        }
-    }
-
-    /// Bytes held on the heap, beyond the 16 of the value itself.
-    pub fn memory_usage(&self) -> usize {
-        match self {
-            Value::Text(text) => text.capacity() + 40,
-            Value::List(list) => list.memory_usage(),
-            Value::Set(set) => set.memory_usage(),
-            Value::Hash(hash) => hash.memory_usage(),
-            Value::SortedSet(sorted) => sorted.memory_usage(),
-        }
-    }
-
-    /// About how many allocations freeing it takes: more than a few dozen are freed off the hot path.
-    pub fn free_cost(&self) -> usize {
-        match self {
-            Value::Text(text) => text.len() >> 20,
-            Value::List(list) => list.deep_len(),
-            Value::Set(set) => set.deep_len(),
-            Value::Hash(hash) => hash.deep_len(),
-            Value::SortedSet(sorted) => sorted.deep_len(),
+            Value::Text(text) => ValueMut::Text(text),
+            Value::List(list) => ValueMut::List(list),
+            Value::Set(set) => ValueMut::Set(set),
+            Value::Hash(hash) => ValueMut::Hash(hash),
+            Value::SortedSet(sorted) => ValueMut::SortedSet(sorted),
         }
     }
 }
 
-const _: () = assert!(size_of::<Value>() == 16);
-
-// ---- for snapshots: see `crate::snapshot` ----
-
-impl Value {
-    /// Whether a snapshot saves it piece by piece: copying it would hold others up. Texts and lists are
-    /// shared by reference, whatever their size.
-    pub(crate) fn is_saved_by_pieces(&self) -> bool {
-        const COPY_MAX: usize = 256;
+impl ValueRef<'_> {
+    /// Where its contents begin, to fetch them ahead.
+    #[inline]
+    pub(crate) fn address(self) -> *const u8 {
         match self {
-            Value::Text(_) | Value::List(_) => false,
-            Value::Set(_) | Value::Hash(_) | Value::SortedSet(_) => self.free_cost() > COPY_MAX,
+            ValueRef::Text(text) => Arc::as_ptr(text).cast(),
+            ValueRef::List(list) => list.address(),
+            ValueRef::Set(set) => set.address(),
+            ValueRef::Hash(hash) => hash.address(),
+            ValueRef::SortedSet(sorted) => sorted.address(),
         }
     }
 
+    /// The type of the key that holds this.
+    pub fn kind(self) -> Kind {
+        match self {
+            ValueRef::Text(_) => Kind::String,
+            ValueRef::List(_) => Kind::List,
+            ValueRef::Set(_) => Kind::Set,
+            ValueRef::Hash(_) => Kind::Hash,
+            ValueRef::SortedSet(_) => Kind::SortedSet,
+        }
+    }
+
+    /// How OBJECT ENCODING calls the form that it has now.
+    pub fn encoding_name(self) -> &'static str {
+        match self {
+            ValueRef::Text(_) => "raw",
+            ValueRef::List(list) => list.encoding_name(),
+            ValueRef::Set(set) => set.encoding_name(),
+            ValueRef::Hash(hash) => hash.encoding_name(),
+            ValueRef::SortedSet(sorted) => sorted.encoding_name(),
+        }
+    }
+
+    /// Whether it is an empty collection.
+    pub fn is_empty(self) -> bool {
+        match self {
+            ValueRef::Text(_) => false,
+            ValueRef::List(list) => list.is_empty(),
+            ValueRef::Set(set) => set.is_empty(),
+            ValueRef::Hash(hash) => hash.is_empty(),
+            ValueRef::SortedSet(sorted) => sorted.is_empty(),
+        }
+    }
+
+    /// Bytes held on the heap, beyond the word that the value itself is.
+    pub fn memory_usage(self) -> usize {
+        match self {
+            ValueRef::Text(text) => text.capacity() + 40,
+            ValueRef::List(list) => list.memory_usage(),
+            ValueRef::Set(set) => set.memory_usage(),
+            ValueRef::Hash(hash) => hash.memory_usage(),
+            ValueRef::SortedSet(sorted) => sorted.memory_usage(),
+        }
+    }
+
+    /// About how many allocations freeing it takes: more than a few dozen are freed off the hot path.
+    pub fn free_cost(self) -> usize {
+        match self {
+            ValueRef::Text(text) => text.len() >> 20,
+            ValueRef::List(list) => list.deep_len(),
+            ValueRef::Set(set) => set.deep_len(),
+            ValueRef::Hash(hash) => hash.deep_len(),
+            ValueRef::SortedSet(sorted) => sorted.deep_len(),
+        }
+    }
+
+    /// A copy that lives on its own; text is shared until it changes.
+    pub fn to_value(self) -> Value {
+        match self {
+            ValueRef::Text(text) => Value::Text(Arc::clone(text)),
+            ValueRef::List(list) => Value::List(list.clone()),
+            ValueRef::Set(set) => Value::Set(set.clone()),
+            ValueRef::Hash(hash) => Value::Hash(hash.clone()),
+            ValueRef::SortedSet(sorted) => Value::SortedSet(sorted.clone()),
+        }
+    }
+}
+
+// ---- for snapshots: see `crate::snapshot` ----
+
+impl ValueRef<'_> {
+    /// Whether a snapshot saves it piece by piece: copying it would hold others up. Texts and lists are
+    /// shared by reference, whatever their size.
+    pub(crate) fn is_saved_by_pieces(self) -> bool {
+        const COPY_MAX: usize = 256;
+        match self {
+            ValueRef::Text(_) | ValueRef::List(_) => false,
+            ValueRef::Set(_) | ValueRef::Hash(_) | ValueRef::SortedSet(_) => {
+                self.free_cost() > COPY_MAX
+            }
+        }
+    }
+}
+
+impl ValueMut<'_> {
     /// Takes this moment as the cut of a snapshot; returns the number of members.
     pub(crate) fn begin_saving(&mut self, lane: usize, id: u64) -> usize {
         self.members_mut().map_or(0, |members| members.begin_saving(lane, id))
@@ -244,20 +313,20 @@ impl Value {
     pub(crate) fn take_apart(&mut self) -> (Option<Table>, Option<Remains>) {
         let table = self.members_mut().map(|members| std::mem::take(&mut members.table));
         let remains = match self {
-            Value::Text(_) | Value::Set(_) => None,
-            Value::List(list) => list.take_chunks().map(Remains::Chunks),
-            Value::Hash(hash) => hash.take_tree().map(Remains::Tree),
-            Value::SortedSet(sorted) => sorted.take_tree().map(Remains::Tree),
+            ValueMut::Text(_) | ValueMut::Set(_) => None,
+            ValueMut::List(list) => list.take_chunks().map(Remains::Chunks),
+            ValueMut::Hash(hash) => hash.take_tree().map(Remains::Tree),
+            ValueMut::SortedSet(sorted) => sorted.take_tree().map(Remains::Tree),
         };
         (table, remains)
     }
 
     fn members_mut(&mut self) -> Option<&mut members::Members> {
         match self {
-            Value::Text(_) | Value::List(_) => None,
-            Value::Set(set) => set.members_mut(),
-            Value::Hash(hash) => hash.members_mut(),
-            Value::SortedSet(sorted) => sorted.members_mut(),
+            ValueMut::Text(_) | ValueMut::List(_) => None,
+            ValueMut::Set(set) => set.members_mut(),
+            ValueMut::Hash(hash) => hash.members_mut(),
+            ValueMut::SortedSet(sorted) => sorted.members_mut(),
         }
     }
 }
@@ -273,11 +342,11 @@ macro_rules! collection {
             fn wrap(self) -> Value {
                 Value::$type(self)
             }
-            fn of(value: &Value) -> Option<&$type> {
-                if let Value::$type(own) = value { Some(own) } else { None }
+            fn of(value: ValueRef<'_>) -> Option<&$type> {
+                if let ValueRef::$type(own) = value { Some(own) } else { None }
             }
-            fn of_mut(value: &mut Value) -> Option<&mut $type> {
-                if let Value::$type(own) = value { Some(own) } else { None }
+            fn of_mut(value: ValueMut<'_>) -> Option<&mut $type> {
+                if let ValueMut::$type(own) = value { Some(own) } else { None }
             }
             fn is_empty(&self) -> bool {
                 self.is_empty()

@@ -1,7 +1,7 @@
 //! What a record holds, in the words that clients know: type, text, encoding, size.
 
 use crate::record::{Payload, RecordRef};
-use crate::value::{Kind, Text, Typed, Value};
+use crate::value::{Kind, Text, Typed, ValueRef};
 
 impl RecordRef<'_> {
     /// The type that clients see.
@@ -20,7 +20,7 @@ impl<'a> RecordRef<'a> {
         match self.payload() {
             Payload::Text(text) => Some(Text::Bytes(text)),
             Payload::Int(value) => Some(Text::Int(value)),
-            Payload::Boxed(Value::Text(text)) => Some(Text::Bytes(text)),
+            Payload::Boxed(ValueRef::Text(text)) => Some(Text::Bytes(text)),
             Payload::Boxed(_) => None,
         }
     }

@@ -10,7 +10,7 @@ use larder_base::time::Millis;
 use super::{Deadline, EventClass, INLINE_TEXT_MAX, Spot, View, WrongType, wake};
 use crate::expiry;
 use crate::record::{Payload, Record, RecordRef};
-use crate::value::{Kind, Typed, Value};
+use crate::value::{Kind, Typed, Value, ValueMut};
 
 impl View<'_> {
     /// The collection at a key, to change in place.
@@ -118,7 +118,8 @@ impl View<'_> {
             return Err(WrongType);
         }
         self.preserve(spot);
-        if let Some(Value::Text(text)) = self.at_mut(spot).and_then(|record| record.into_value()) {
+        if let Some(ValueMut::Text(text)) = self.at_mut(spot).and_then(|record| record.into_value())
+        {
             return Ok(edit(Arc::make_mut(text)));
         }
         let mut text = self.text_at(spot)?.to_vec();

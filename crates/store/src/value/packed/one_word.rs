@@ -1,5 +1,5 @@
 //! One word that holds either a small form (a blob) or a big one (a box), told apart by the lowest bit
-//! of the address. So a collection takes 8 bytes, whatever its form, and `Value` takes 16.
+//! of the address. So a collection takes 8 bytes, whatever its form, and a record needs no more for it.
 //! It knows nothing of what the two forms mean.
 #![allow(unsafe_code)]
 
