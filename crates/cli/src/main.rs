@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         figures: alloc::figures,
         report: alloc::report,
         purge: alloc::purge,
-        make_huge: || pages::start(alloc::used_memory),
+        make_huge: |commands| pages::start(alloc::used_memory, commands),
     };
     match larder_server::startup::serve(&raw, memory) {
         Ok(()) => ExitCode::SUCCESS,

@@ -29,30 +29,36 @@ const SLOW: Duration = Duration::from_millis(20);
 const REST: u32 = 16;
 /// What the process does is looked at so often.
 const LOOK: Duration = Duration::from_millis(500);
-/// It does nothing if it took less than this share of a core: a hundredth.
+/// Nobody wants anything of it if no command ran and it took less than this share of a core, a hundredth, for so many
+/// looks: whoever asks while pages are gathered waits for as long as the system needs to copy them, which can be
+/// tens of milliseconds.
 const IDLE: u32 = 100;
+const CALM: u32 = 4;
 /// Gathering takes this share of a core at most, a thousandth: an idle server is to be one.
 const SHARE: u32 = 1000;
 
+/// The commands run so far; `None` while some are being run.
+type Commands = Box<dyn Fn() -> Option<u64> + Send>;
+
 /// Starts the thread. `used` tells the bytes allocated: while they hardly change there is nothing to gather.
-pub fn start(used: fn() -> usize) {
+pub fn start(used: fn() -> usize, commands: Commands) {
     let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled");
     if setting.is_ok_and(|setting| setting.contains("[never]")) {
         return;
     }
     let thread = std::thread::Builder::new().name("pages".to_owned());
     // Without it the pages stay small: slower, not wrong.
-    drop(thread.spawn(move || work(used)));
+    drop(thread.spawn(move || work(used, commands)));
 }
 
-fn work(used: fn() -> usize) {
+fn work(used: fn() -> usize, commands: Commands) {
     let none = libc::sched_param { sched_priority: 0 };
     // When it is woken it waits for its turn instead of interrupting whoever woke it: a worker, amid a command.
     // SAFETY: the call reads one such structure, and changes the calling thread's turns alone.
     unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const none) };
     pieces::keep();
     let mut huge = HashSet::new();
-    let mut gathering = Gathering::new(used);
+    let mut gathering = Gathering::new(used, commands);
     let (mut taken, mut when) = (pieces::taken(), None);
     loop {
         let now = pieces::taken();
@@ -104,6 +110,10 @@ fn stay_ahead(huge: &mut HashSet<usize>) -> bool {
 /// Makes huge pages of small ones where and while nobody minds.
 struct Gathering {
     used: fn() -> usize,
+    commands: Commands,
+    /// Those that had run at the last look, and looks since the last one that did.
+    ran: Option<u64>,
+    calm: u32,
     /// What was in use when all had been gathered.
     seen: usize,
     /// What the process had spent at the last look, and when that was.
@@ -115,16 +125,33 @@ struct Gathering {
 }
 
 impl Gathering {
-    fn new(used: fn() -> usize) -> Gathering {
+    fn new(used: fn() -> usize, commands: Commands) -> Gathering {
         let now = Instant::now();
-        Gathering { used, seen: 0, spent: spent_by_all(), looked: now, next: now, left: Vec::new() }
+        Gathering {
+            used,
+            commands,
+            ran: None,
+            calm: 0,
+            seen: 0,
+            spent: spent_by_all(),
+            looked: now,
+            next: now,
+            left: Vec::new(),
+        }
+    }
+
+    /// Whether nobody has wanted anything for some looks.
+    fn is_calm(&mut self) -> bool {
+        let (spent, looked, ran) = (spent_by_all(), Instant::now(), (self.commands)());
+        let (took, passed) = (spent.saturating_sub(self.spent), looked - self.looked);
+        let calm = passed >= LOOK / 2 && took <= passed / IDLE && ran.is_some() && ran == self.ran;
+        (self.spent, self.looked, self.ran) = (spent, looked, ran);
+        self.calm = if calm { self.calm.saturating_add(1) } else { 0 };
+        self.calm >= CALM
     }
 
     fn look(&mut self, huge: &mut HashSet<usize>) {
-        let (spent, looked) = (spent_by_all(), Instant::now());
-        let (took, passed) = (spent.saturating_sub(self.spent), looked - self.looked);
-        (self.spent, self.looked) = (spent, looked);
-        if passed < LOOK / 2 || took > passed / IDLE || looked < self.next {
+        if !self.is_calm() || Instant::now() < self.next {
             return;
         }
         if self.left.is_empty() {
@@ -148,7 +175,7 @@ impl Gathering {
             }
         }
         let after = Instant::now();
-        self.next = after + (after - looked) * SHARE;
+        self.next = after + (after - self.looked) * SHARE;
         // What this took is not what the process does.
         (self.spent, self.looked) = (spent_by_all(), after);
     }
