@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use larder_protocol::response::Value;
 
 use crate::foreign;
-use crate::process::{Client, Server};
+use crate::process::{Client, Patience, Server};
 
 /// One attack.
 #[derive(Clone, Copy)]
@@ -134,12 +134,11 @@ impl Scene {
 
     /// Waits until a field of INFO has a value.
     fn wait_for(&mut self, field: &str, wanted: i64) -> Result<()> {
-        let until = Instant::now() + Duration::from_secs(5);
+        let mut patience = Patience::of(LONG);
         while self.info(field)? != wanted {
-            if Instant::now() > until {
+            if !patience.nap(Duration::from_millis(20)) {
                 bail!("{field} is {} instead of {wanted}", self.info(field)?);
             }
-            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
@@ -151,9 +150,10 @@ fn raw(server: &Server) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Silence after which an answer is taken for whole; the long one where the connection is expected to close.
+/// Silence after which an answer is taken for whole.
 const SHORT: Duration = Duration::from_millis(100);
-const LONG: Duration = Duration::from_millis(1500);
+/// Patience with what is expected: an answer, or that the connection closes. A busy machine may hold anybody up.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Sends bytes and reads until the server closes or is silent for a while. The second part: whether it closed.
 fn exchange(server: &Server, bytes: &[u8], silence: Duration) -> Result<(Vec<u8>, bool)> {
@@ -163,21 +163,73 @@ fn exchange(server: &Server, bytes: &[u8], silence: Duration) -> Result<(Vec<u8>
     read_out(&mut stream, silence)
 }
 
+/// Sends bytes, and fails unless just this is answered, and the connection then closed or not.
+fn expect(server: &Server, bytes: &[u8], wanted: &[u8], closes: bool) -> Result<()> {
+    let mut stream = raw(server)?;
+    // The server may close before all is written.
+    let _ = stream.write_all(bytes);
+    expect_of(&mut stream, wanted, closes)
+}
+
+/// The same of what is still to come on a connection.
+fn expect_of(stream: &mut TcpStream, wanted: &[u8], closes: bool) -> Result<()> {
+    let (mut said, mut closed) =
+        read_up_to(stream, if closes { usize::MAX } else { wanted.len() })?;
+    if !closed && said == wanted {
+        let (more, ended) = read_out(stream, Duration::from_millis(20))?;
+        said.extend(more);
+        closed = ended;
+    }
+    if said != wanted || closed != closes {
+        bail!("answered {} closed: {closed}", said.escape_ascii());
+    }
+    Ok(())
+}
+
+/// Reads until there are so many bytes, or the server closes, or nothing comes for long.
+fn read_up_to(stream: &mut TcpStream, len: usize) -> Result<(Vec<u8>, bool)> {
+    let mut said = Vec::new();
+    loop {
+        if said.len() >= len {
+            return Ok((said, false));
+        }
+        let (more, closed) = read_once(stream, LONG)?;
+        said.extend_from_slice(&more);
+        if closed || more.is_empty() {
+            return Ok((said, closed));
+        }
+    }
+}
+
 fn read_out(stream: &mut TcpStream, silence: Duration) -> Result<(Vec<u8>, bool)> {
+    let mut said = Vec::new();
+    loop {
+        let (more, closed) = read_once(stream, silence)?;
+        said.extend_from_slice(&more);
+        if closed || more.is_empty() {
+            return Ok((said, closed));
+        }
+    }
+}
+
+/// What comes at once; nothing after a silence. The second part: whether the server closed.
+fn read_once(stream: &mut TcpStream, silence: Duration) -> Result<(Vec<u8>, bool)> {
     stream.set_read_timeout(Some(silence))?;
-    let (mut said, mut buffer) = (Vec::new(), vec![0; 65_536]);
+    let mut buffer = vec![0; 65_536];
     loop {
         match stream.read(&mut buffer) {
-            Ok(0) => return Ok((said, true)),
-            Ok(count) => said.extend_from_slice(buffer.get(..count).unwrap_or(&[])),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                return Ok((said, false));
+            Ok(count) => {
+                buffer.truncate(count);
+                return Ok((buffer, count == 0));
             }
-            // Closed with our bytes unread.
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
-                return Ok((said, true));
-            }
-            Err(error) => return Err(error.into()),
+            Err(error) => match error.kind() {
+                std::io::ErrorKind::WouldBlock => return Ok((Vec::new(), false)),
+                // Closed with our bytes unread.
+                std::io::ErrorKind::ConnectionReset => return Ok((Vec::new(), true)),
+                // Stopped and set going again.
+                std::io::ErrorKind::Interrupted => {}
+                _ => return Err(error.into()),
+            },
         }
     }
 }

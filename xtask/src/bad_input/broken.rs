@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use larder_protocol::response::Value;
 
-use super::{Attack, LONG, SHORT, Scene, exchange, read_out, rss_kib};
+use super::{Attack, LONG, SHORT, Scene, exchange, expect_of, rss_kib};
 
 pub const ATTACKS: &[Attack] = &[
     Attack { name: "malformed", options: &[], growth_mib_max: 16, run: malformed },
@@ -197,13 +197,7 @@ fn byte_by_byte(scene: &mut Scene) -> Result<()> {
         scene.call(&["PING"])?;
         std::thread::sleep(Duration::from_millis(5));
     }
-    for stream in &mut slow {
-        let (said, closed) = read_out(stream, Duration::from_millis(100))?;
-        if said != b"+OK\r\n" || closed {
-            bail!("{} closed: {closed}", said.escape_ascii());
-        }
-    }
-    Ok(())
+    slow.iter_mut().try_for_each(|stream| expect_of(stream, b"+OK\r\n", false))
 }
 
 /// A client that asks and never reads is held back: the replies do not pile up in the server.

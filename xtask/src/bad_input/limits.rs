@@ -3,10 +3,11 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use larder_protocol::response::Value;
 
-use super::{Attack, LONG, SHORT, Scene, exchange, read_out};
+use super::{Attack, LONG, SHORT, Scene, expect, expect_of, read_out, read_up_to};
+use crate::process::Patience;
 
 const LOCKED: &[&str] = &["--requirepass", "CANARY-7f3a"];
 
@@ -72,14 +73,14 @@ fn strangers(scene: &mut Scene) -> Result<()> {
         ("x".repeat(70_000), "", true),
     ];
     for (text, wanted, closes) in cases {
-        let (said, closed) = exchange(&scene.server, text.as_bytes(), SHORT)?;
-        if said != wanted.as_bytes() || closed != closes {
-            let shown = text.get(..60).unwrap_or(&text);
-            bail!("{shown:?}: {} closed: {closed}", said.escape_ascii());
-        }
+        expect(&scene.server, text.as_bytes(), wanted.as_bytes(), closes)
+            .with_context(|| text.get(..60).unwrap_or(&text).to_owned())?;
     }
     // Wrong passwords: every one is refused, none is shown anywhere.
-    let (said, _) = exchange(&scene.server, "AUTH CANARY-wrong\r\n".repeat(200).as_bytes(), SHORT)?;
+    let mut stream = scene.raw()?;
+    let _ = stream.write_all("AUTH CANARY-wrong\r\n".repeat(200).as_bytes());
+    let mut said = read_up_to(&mut stream, 1)?.0;
+    said.extend(read_out(&mut stream, SHORT)?.0);
     let refusals =
         said.split(|byte| *byte == b'\n').filter(|line| line.starts_with(b"-WRONGPASS")).count();
     if refusals == 0 || said.windows(6).any(|part| part == b"CANARY") {
@@ -108,7 +109,7 @@ fn strangers_that_wait(scene: &mut Scene) -> Result<()> {
         std::thread::sleep(Duration::from_secs(1));
     }
     for stream in idle.iter_mut().chain([&mut drip]) {
-        let (said, closed) = read_out(stream, Duration::from_millis(100))?;
+        let (said, closed) = read_up_to(stream, usize::MAX)?;
         if !closed {
             bail!(
                 "still open after {:?}, having said {:?}",
@@ -126,37 +127,36 @@ fn too_many_clients(scene: &mut Scene) -> Result<()> {
     let mut inside: Vec<_> = (0..59).map(|_| scene.raw()).collect::<Result<_>>()?;
     for stream in &mut inside {
         stream.write_all(b"PING\r\n")?;
-        let (said, closed) = read_out(stream, Duration::from_millis(100))?;
-        if said != b"+PONG\r\n" || closed {
-            bail!("a client within the limit got {:?}", said.escape_ascii().to_string());
-        }
+        expect_of(stream, b"+PONG\r\n", false).context("a client within the limit")?;
     }
     for _ in 0..20 {
-        let (said, closed) = exchange(&scene.server, b"", LONG)?;
-        if said != b"-ERR max number of clients reached\r\n" || !closed {
-            bail!("one too many got {:?} closed: {closed}", said.escape_ascii().to_string());
-        }
+        expect(&scene.server, b"", b"-ERR max number of clients reached\r\n", true)
+            .context("one too many")?;
         scene.call(&["PING"])?;
     }
     drop(inside);
     scene.wait_for("connected_clients", 1)?;
-    let (said, _) = exchange(&scene.server, b"PING\r\n", SHORT)?;
-    if said != b"+PONG\r\n" {
-        bail!("a free place was not given: {}", said.escape_ascii());
-    }
-    Ok(())
+    expect(&scene.server, b"PING\r\n", b"+PONG\r\n", false).context("a place is free")
 }
 
 /// Those who do not know the password cannot take the places of those who do.
 fn too_many_strangers(scene: &mut Scene) -> Result<()> {
     let mut strangers: Vec<_> = (0..60).map(|_| scene.raw()).collect::<Result<_>>()?;
-    std::thread::sleep(Duration::from_millis(300));
+    let mut patience = Patience::of(LONG);
     let mut refused = 0;
-    for stream in &mut strangers {
-        refused += usize::from(read_out(stream, Duration::from_millis(5))?.1);
-    }
-    if refused < 40 {
-        bail!("only {refused} of 60 strangers were refused where 40 clients have room");
+    while refused < 40 {
+        let before = strangers.len();
+        let mut still_in = Vec::new();
+        for mut stream in strangers.drain(..) {
+            if !read_out(&mut stream, Duration::from_millis(1))?.1 {
+                still_in.push(stream);
+            }
+        }
+        refused += before - still_in.len();
+        strangers = still_in;
+        if !patience.nap(Duration::from_millis(20)) {
+            bail!("only {refused} of 60 strangers were refused where 40 clients have room");
+        }
     }
     let connected = scene.info("connected_clients")?;
     if connected > 12 {
@@ -164,11 +164,8 @@ fn too_many_strangers(scene: &mut Scene) -> Result<()> {
     }
     drop(strangers);
     scene.wait_for("connected_clients", 1)?;
-    let (said, _) = exchange(&scene.server, b"AUTH CANARY-7f3a\r\n", SHORT)?;
-    if said != b"+OK\r\n" {
-        bail!("one who knows the password was answered {:?}", said.escape_ascii().to_string());
-    }
-    Ok(())
+    expect(&scene.server, b"AUTH CANARY-7f3a\r\n", b"+OK\r\n", false)
+        .context("one who knows the password")
 }
 
 /// A subscriber that does not read is dropped at the limit; one that reads gets everything.
@@ -199,8 +196,7 @@ fn an_endless_request(scene: &mut Scene) -> Result<()> {
         }
         scene.call(&["PING"])?;
     }
-    let (_, closed) = read_out(&mut stream, Duration::from_millis(300))?;
-    if !closed {
+    if !read_up_to(&mut stream, usize::MAX)?.1 {
         bail!("20 MB of one request are held where 2 are allowed");
     }
     Ok(())

@@ -2,13 +2,13 @@
 //! must come out as they would of redis-server.
 
 use std::io::{Read, Write};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use larder_protocol::encode::encode_command;
 use larder_protocol::response::Value;
 
-use super::{Attack, Scene, raw, read_out};
+use super::{Attack, Scene, raw, read_out, read_up_to};
 use crate::process::Server;
 
 pub const ATTACKS: &[Attack] = &[
@@ -120,13 +120,17 @@ fn held_back(scene: &mut Scene) -> Result<()> {
     let (one, bytes) =
         (long(0), requests(&[&[b"APPEND", b"held", &long(0)], &[b"STRLEN", b"held"]]));
     let mut other = scene.server.connect()?;
-    other.call(&["CLIENT", "PAUSE", "400", "WRITE"])?;
+    let begun = Instant::now();
+    other.call(&["CLIENT", "PAUSE", "1000", "WRITE"])?;
     let mut stream = raw(&scene.server)?;
     stream.write_all(&bytes)?;
     let (said, _) = read_out(&mut stream, Duration::from_millis(200))?;
-    let (later, _) = read_out(&mut stream, Duration::from_millis(900))?;
-    let len = one.len();
-    if !said.is_empty() || later != format!(":{len}\r\n:{len}\r\n").as_bytes() {
+    if !said.is_empty() && begun.elapsed() < Duration::from_secs(1) {
+        bail!("answered {} while writes are held back", said.escape_ascii());
+    }
+    let wanted = format!(":{0}\r\n:{0}\r\n", one.len());
+    let (later, _) = read_up_to(&mut stream, wanted.len() - said.len())?;
+    if [&said[..], &later].concat() != wanted.as_bytes() {
         bail!("answered {} and {}", said.escape_ascii(), later.escape_ascii());
     }
     match other.call(&["GET", "held"])? {
