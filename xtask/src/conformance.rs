@@ -6,6 +6,7 @@
 //! `@conn NAME` the connection to use; `@wait COMMAND` sends one that waits, and goes on when both servers have met
 //! it; `@send COMMAND` sends without reading; `@read` reads one reply;
 //! `@until TEXT COMMAND` repeats a command until its reply holds a text;
+//! `@near COMMAND` takes numbers for equal that differ by one: seconds, of which one may end between the two replies;
 //! `@unordered COMMAND` compares a reply as a set; `@shape COMMAND` compares only its type;
 //! `@expect TEXT` the reply of the next command on Larder alone, for commands newer than the oracle.
 
@@ -226,21 +227,26 @@ pub fn play(
             continue;
         }
         let wanted = pair.oracle.read(WAIT).with_context(|| place.clone())?;
-        let form = form(directive).with_context(|| format!("{place}: no such directive"))?;
-        tally.count(&place, &form(&got), &form(&wanted));
+        let forms = forms(directive, &got, &wanted);
+        let (got, wanted) = forms.with_context(|| format!("{place}: no such directive"))?;
+        tally.count(&place, &got, &wanted);
         observer.played(&place, rest)?;
     }
     Ok(())
 }
 
-/// How a directive compares replies.
-fn form(directive: &str) -> Option<fn(&Value) -> String> {
-    match directive {
-        "unordered" => Some(sorted),
-        "shape" => Some(shape),
-        "call" | "read" => Some(render),
-        _ => None,
-    }
+/// Two replies as a directive compares them.
+fn forms(directive: &str, ours: &Value, oracle: &Value) -> Option<(String, String)> {
+    let form: fn(&Value) -> String = match (directive, ours, oracle) {
+        ("near", Value::Integer(one), Value::Integer(two)) if one.abs_diff(*two) <= 1 => {
+            return Some((render(oracle), render(oracle)));
+        }
+        ("unordered", ..) => sorted,
+        ("shape", ..) => shape,
+        ("call" | "read" | "near", ..) => render,
+        _ => return None,
+    };
+    Some((form(ours), form(oracle)))
 }
 
 /// A reply as a line: its kind's sign and its text, escaped.

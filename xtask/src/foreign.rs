@@ -22,6 +22,17 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// Runs a command that fetches something; thrice, since a registry may not answer for a moment.
+fn fetch(command: &mut Command) -> Result<()> {
+    for _ in 0..2 {
+        if run(command).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_secs(5));
+    }
+    run(command)
+}
+
 /// Python with the packages of a requirements file; made anew when that file changes.
 pub fn python(folder: &str, requirements: &Path) -> Result<PathBuf> {
     let folder = root().join("target").join(folder).join("venv");
@@ -31,9 +42,11 @@ pub fn python(folder: &str, requirements: &Path) -> Result<PathBuf> {
         return Ok(python);
     }
     run(Command::new("python3").args(["-m", "venv", "--clear"]).arg(&folder))?;
-    run(Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
-        .arg(requirements))?;
+    fetch(
+        Command::new(&python)
+            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
+            .arg(requirements),
+    )?;
     std::fs::write(marker, wanted)?;
     Ok(python)
 }
@@ -67,7 +80,7 @@ pub fn node(folder: &str, source: &Path) -> Result<PathBuf> {
         return Ok(folder);
     }
     let npm = ["install", "--no-audit", "--no-fund", "--no-package-lock", "--silent"];
-    run(Command::new("npm").args(npm).current_dir(&folder))?;
+    fetch(Command::new("npm").args(npm).current_dir(&folder))?;
     std::fs::write(marker, wanted)?;
     Ok(folder)
 }
