@@ -54,6 +54,11 @@ impl<T> Mailbox<T> {
         self.count.store(0, Ordering::Release);
     }
 
+    /// Gives back room that is not needed now, down to so many letters.
+    pub fn shrink_to(&self, letters: usize) {
+        self.letters.lock().shrink_to(letters);
+    }
+
     /// Takes the letters that `wanted` chooses, in their order; the others stay in theirs.
     pub fn drain_if(&self, out: &mut Vec<T>, mut wanted: impl FnMut(&T) -> bool) {
         if self.is_empty() {

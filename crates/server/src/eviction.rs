@@ -132,8 +132,9 @@ fn patience(tenacity: u32) -> Duration {
 }
 
 impl Server {
-    /// Evicts until memory is below the limit, or patience ends: then the next command goes on with it. False
-    /// if nothing more can go. The caller holds no slot.
+    /// Evicts until as much has gone as memory was above the limit, or patience ends: then the next command goes on with
+    /// it. What telling of that takes (invalidations, the journal) is nobody's reason to go. False if nothing more can
+    /// go. The caller holds no slot.
     pub fn make_room(
         &self,
         now: Millis,
@@ -150,12 +151,14 @@ impl Server {
         let mut shared = self.evictions.pool.try_lock();
         let pool = shared.as_deref_mut().unwrap_or(&mut own);
         let (mut evicted, mut vain) = (0u32, 0u32);
-        while self.is_out_of_memory() {
+        let (wanted, mut gone) = (self.memory_excess(), 0usize);
+        while gone < wanted && self.is_out_of_memory() {
             let Some(victim) = pool.victim(&choice, rng) else { break };
             let (keyspace, at) = (&self.keyspace, victim.at);
             let mut view = keyspace.view_slots(&self.settings, victim.db, &[at.slot], now);
-            if view.evict(&victim.key) {
+            if let Some(bytes) = view.evict(&victim.key) {
                 evicted += 1;
+                gone = gone.saturating_add(bytes);
                 self.evictions.note(eviction, victim.idle_ms);
             } else {
                 vain += 1;

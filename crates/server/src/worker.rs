@@ -189,6 +189,7 @@ impl Worker {
                 self.on_letter(&mut state, letter);
             }
             self.flush(&mut state);
+            self.give_back(&mut letters);
             state.note_turn(Ticks::now().nanos_since(begun), commands);
             drop(state);
             server.wake_all();
@@ -197,6 +198,19 @@ impl Worker {
             self.evict_clients();
         }
         Ok(())
+    }
+
+    /// A burst of letters leaves no room behind that is never used again, nor any while keys must go for the memory.
+    fn give_back(&self, letters: &mut Vec<Letter>) {
+        const KEPT: usize = 16 * 1024;
+        const KEPT_IN_NEED: usize = 64;
+        let room = letters.capacity();
+        if room > KEPT || (room > KEPT_IN_NEED && self.server.is_out_of_memory()) {
+            *letters = Vec::new();
+            if let Some(own) = self.server.workers.get(self.number) {
+                own.mailbox.shrink_to(0);
+            }
+        }
     }
 
     /// Sleeps; but right after a lone connection's request it looks a few times more, since the next one

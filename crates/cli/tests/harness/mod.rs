@@ -176,8 +176,9 @@ impl Client {
         self.0.read_line(&mut head).unwrap();
         let head = head.trim_end();
         match head.split_at_checked(1) {
-            Some(("*", count)) => {
-                for _ in 0..count.parse().unwrap() {
+            Some((kind @ ("*" | "%"), count)) => {
+                let each = if kind == "%" { 2 } else { 1 };
+                for _ in 0..each * count.parse::<usize>().unwrap() {
                     self.reply(texts);
                 }
             }

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 use std::time::Duration;
 
 use larder_cluster::replication::{Offset, ReplicationId};
@@ -17,6 +17,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Bytes of a block; a longer effect makes a longer block of its own.
 const BLOCK: usize = 64 * 1024;
+/// From this length on what is open becomes a block: the next effect seldom makes it longer than a block, for which the
+/// allocator would take a quarter more.
+const FULL: usize = BLOCK - 512;
 /// From this length on a block takes the memory that it was written into.
 const OPEN_MAX: usize = 4 * BLOCK;
 
@@ -71,7 +74,7 @@ impl Mode {
 /// One who reads: the blocks that it has yet to read are kept. Dropped, it is forgotten.
 #[derive(Debug)]
 pub struct Reader {
-    position: Arc<AtomicU64>,
+    place: Arc<Place>,
     /// Which beginning of the journal its offsets are about.
     generation: u64,
 }
@@ -80,7 +83,7 @@ impl Reader {
     /// Up to where it has read.
     #[must_use]
     pub fn position(&self) -> Offset {
-        Offset(self.position.load(Ordering::Acquire))
+        Offset(self.place.at.load(Ordering::Acquire))
     }
 
     /// What comes next, in parts of at most `max` bytes and a part together.
@@ -106,7 +109,11 @@ impl Reader {
         if tail.generation != self.generation {
             return Err(OutOfReach);
         }
-        tail.read(from, max)
+        let parts = tail.read(from, max)?;
+        let copy = parts.last().filter(|part| part.start >= tail.open_start);
+        self.place.copied.store(copy.map_or(0, |part| part.block.len()), Ordering::Relaxed);
+        journal.note_surplus(&tail);
+        Ok(parts)
     }
 
     /// What is to be known of the bytes from an offset on.
@@ -131,7 +138,7 @@ impl Reader {
 
     /// It has done with everything before this offset.
     pub fn advance(&self, to: Offset) {
-        self.position.fetch_max(to.0, Ordering::AcqRel);
+        self.place.at.fetch_max(to.0, Ordering::AcqRel);
     }
 
     /// Sleeps until somebody is in a hurry, or the time is over: who has just read lets a little gather, so that it
@@ -148,12 +155,27 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.position.store(GONE, Ordering::Release);
+        self.place.at.store(GONE, Ordering::Release);
     }
 }
 
 /// The position of a reader that is no more.
 const GONE: u64 = u64::MAX;
+
+/// What the journal knows of a reader.
+#[derive(Debug)]
+struct Place {
+    /// Up to where it has read.
+    at: AtomicU64,
+    /// Bytes of what was open when it last read: it was given a copy.
+    copied: AtomicUsize,
+}
+
+impl Place {
+    fn is_taken(&self) -> bool {
+        self.at.load(Ordering::Acquire) != GONE
+    }
+}
 
 #[derive(Debug)]
 struct Block {
@@ -201,7 +223,7 @@ struct Tail {
     sealed: VecDeque<Block>,
     open: Vec<u8>,
     open_start: Offset,
-    /// Bytes in `sealed`.
+    /// Memory that `sealed` takes.
     held: usize,
     /// The database that the stream is in; `None`: a SELECT must come first.
     db: Option<DbIndex>,
@@ -211,7 +233,7 @@ struct Tail {
     /// Bytes always kept for replicas that come back (`repl-backlog-size`).
     backlog: usize,
     /// Where its readers are.
-    readers: Vec<Arc<AtomicU64>>,
+    readers: Vec<Arc<Place>>,
     /// How often the journal began anew.
     generation: u64,
 }
@@ -221,6 +243,8 @@ struct Tail {
 pub struct Journal {
     mode: AtomicU8,
     end: AtomicU64,
+    /// See [`Journal::surplus`].
+    surplus: AtomicUsize,
     tail: Mutex<Tail>,
     /// Readers that sleep.
     sleepers: AtomicU32,
@@ -255,6 +279,12 @@ impl Journal {
             let generation = tail.generation + 1;
             *tail = Tail { open_start: start, backlog, generation, ..Tail::default() };
             self.end.store(start.0, Ordering::Release);
+            self.trim_held(&mut tail);
+        }
+        if mode != Mode::Off {
+            // All at once, so that the first effects do not seem to cost memory.
+            let missing = BLOCK.saturating_sub(tail.open.len());
+            tail.open.reserve_exact(missing);
         }
         tail.db = None;
         self.mode.store(mode.number(), Ordering::Release);
@@ -269,16 +299,16 @@ impl Journal {
         if from < tail.first() || from > tail.end() {
             return Err(OutOfReach);
         }
-        let position = Arc::new(AtomicU64::new(from.0));
-        tail.readers.push(Arc::clone(&position));
-        Ok(Reader { position, generation: tail.generation })
+        let place = Arc::new(Place { at: AtomicU64::new(from.0), copied: AtomicUsize::new(0) });
+        tail.readers.push(Arc::clone(&place));
+        Ok(Reader { place, generation: tail.generation })
     }
 
     /// Whether anybody reads.
     #[must_use]
     pub fn has_readers(&self) -> bool {
         let mut tail = self.tail.lock();
-        tail.readers.retain(|reader| reader.load(Ordering::Acquire) != GONE);
+        tail.readers.retain(|reader| reader.is_taken());
         !tail.readers.is_empty()
     }
 
@@ -332,7 +362,7 @@ impl Journal {
     pub fn set_backlog(&self, bytes: usize) {
         let mut tail = self.tail.lock();
         tail.backlog = bytes;
-        tail.trim();
+        self.trim_held(&mut tail);
     }
 
     /// The end of what was recorded.
@@ -416,27 +446,52 @@ impl Journal {
 
     /// Lets go what no reader needs and what exceeds the backlog.
     pub fn trim(&self) {
-        self.tail.lock().trim();
+        self.trim_held(&mut self.tail.lock());
     }
 
-    /// Bytes held now.
+    fn trim_held(&self, tail: &mut Tail) {
+        tail.trim();
+        self.note_surplus(tail);
+    }
+
+    fn note_surplus(&self, tail: &Tail) {
+        let copied = tail.readers.iter().map(|reader| reader.copied.load(Ordering::Relaxed));
+        let held = tail.held + tail.open.capacity() + copied.sum::<usize>();
+        self.surplus.store(held.saturating_sub(tail.backlog), Ordering::Relaxed);
+    }
+
+    /// Bytes held beyond the backlog, for readers that lag behind, and what they were given of what is open.
+    #[inline]
+    #[must_use]
+    pub fn surplus(&self) -> usize {
+        self.surplus.load(Ordering::Relaxed)
+    }
+
+    /// Memory held now.
     #[must_use]
     pub fn held(&self) -> usize {
         let mut tail = self.tail.lock();
-        tail.trim();
+        self.trim_held(&mut tail);
         tail.held + tail.open.capacity()
     }
 
     #[inline]
     fn finish(&self, mut tail: MutexGuard<'_, Tail>) -> Offset {
         let end = tail.end();
-        if tail.open.len() >= BLOCK {
+        if tail.open.len() >= FULL {
             tail.seal();
-            tail.trim();
+            self.trim_held(&mut tail);
         }
         self.end.store(end.0, Ordering::Release);
         end
     }
+}
+
+/// The memory that a block of so many bytes takes: the allocator knows four sizes between a power of two and the next.
+fn footprint(len: usize) -> usize {
+    /// The place in the queue and the head of what is shared.
+    const AROUND: usize = 64;
+    len.next_multiple_of((len.next_power_of_two() / 8).max(1)) + AROUND
 }
 
 impl Tail {
@@ -507,17 +562,17 @@ impl Tail {
         // A huge effect is not copied.
         let bytes = match self.open.len() {
             ..OPEN_MAX => self.open.as_slice().to_vec(),
-            OPEN_MAX.. => std::mem::take(&mut self.open),
+            OPEN_MAX.. => std::mem::replace(&mut self.open, Vec::with_capacity(BLOCK)),
         };
         self.open.clear();
-        self.held += bytes.len();
+        self.held += footprint(bytes.len());
         self.sealed.push_back(Block { start, bytes: Arc::new(bytes) });
     }
 
     /// Where the slowest reader is.
     fn needed(&mut self) -> Offset {
-        self.readers.retain(|reader| reader.load(Ordering::Acquire) != GONE);
-        let slowest = self.readers.iter().map(|reader| reader.load(Ordering::Acquire)).min();
+        self.readers.retain(|reader| reader.is_taken());
+        let slowest = self.readers.iter().map(|reader| reader.at.load(Ordering::Acquire)).min();
         slowest.map_or(self.end(), Offset)
     }
 
@@ -530,7 +585,7 @@ impl Tail {
             if end > needed || after < self.backlog as u64 {
                 break;
             }
-            self.held -= block.bytes.len();
+            self.held -= footprint(block.bytes.len());
             self.sealed.pop_front();
         }
         let first = self.first();

@@ -108,9 +108,11 @@ pub const MEMORY: &[Metric] = &[
     Metric::gauge("mem_fragmentation_bytes", "Their difference.", |s| {
         difference(s.memory.resident, s.memory.used)
     }),
-    Metric::gauge("mem_not_counted_for_evict", "Bytes that the limit does not count.", |_| {
-        Count(0)
-    }),
+    Metric::gauge(
+        "mem_not_counted_for_evict",
+        "Bytes that the limit does not count: what replicas and the log have yet to take.",
+        |s| of(beyond_backlog(s)),
+    ),
     Metric::gauge("mem_replication_backlog", "Bytes of history kept for replicas.", |s| {
         of(kept_for_replicas(s).min(s.options.repl_backlog_size))
     }),
@@ -120,7 +122,10 @@ pub const MEMORY: &[Metric] = &[
         |s| of(kept_for_replicas(s)),
     ),
     Metric::gauge("mem_clients_slaves", "What is kept for replicas that lag behind alone.", |s| {
-        of(kept_for_replicas(s).saturating_sub(s.options.repl_backlog_size))
+        match s.server.replication.replicas.is_empty() {
+            true => Count(0),
+            false => of(beyond_backlog(s)),
+        }
     }),
     Metric::gauge("mem_clients_normal", "Bytes of connections of clients.", |s| {
         of(s.clients.bytes)
@@ -143,6 +148,11 @@ pub const MEMORY: &[Metric] = &[
         Count(s.server.background.freed())
     }),
 ];
+
+/// Bytes of the journal that nobody keeps but those who have yet to read them.
+fn beyond_backlog(snapshot: &Snapshot<'_>) -> usize {
+    snapshot.server.journal.surplus()
+}
 
 /// Bytes of the journal that are there for replicas, or for those who may come back.
 fn kept_for_replicas(snapshot: &Snapshot<'_>) -> usize {

@@ -123,6 +123,8 @@ impl<'s> Snapshot<'s> {
     /// Gathers everything. Complete only in the exclusive section.
     pub fn take<'w: 's>(session: &Session<'_, 'w, '_>) -> Snapshot<'s> {
         let server = session.turn.server;
+        // What nobody needs any more is not shown as used.
+        server.journal.trim();
         // Before anything is gathered: what that takes is gone again when the caller reads of it.
         let used = server.note_memory();
         let mut stats = *session.turn.stats;

@@ -8,10 +8,22 @@ use super::{Worker, WorkerState, seats};
 
 /// Buffers larger than this are given back when empty.
 const KEEP_BUFFER: usize = 64 * 1024;
+/// The same while keys must go for the memory.
+const KEEP_SMALL: usize = 4 * 1024;
 /// Empty buffers kept for reuse.
 const SPARE_MAX: usize = 64;
 
 impl Worker {
+    /// Keeps an empty buffer for the next who needs one; a large one only while memory is not short.
+    #[inline]
+    fn keep(&mut self, spare: Vec<u8>) {
+        let fits = spare.capacity() <= KEEP_SMALL
+            || (spare.capacity() <= KEEP_BUFFER && !self.server.is_out_of_memory());
+        if fits && self.spare_out.len() < SPARE_MAX {
+            self.spare_out.push(spare);
+        }
+    }
+
     /// Writes every connection that has something to send, once.
     pub(super) fn flush(&mut self, state: &mut MutexGuard<'_, WorkerState>) {
         let mut dirty = std::mem::take(&mut self.dirty);
@@ -49,9 +61,7 @@ impl Worker {
                         client.above_soft = None;
                         client.out.clear();
                         let spare = std::mem::take(&mut client.out);
-                        if spare.capacity() <= KEEP_BUFFER && self.spare_out.len() < SPARE_MAX {
-                            self.spare_out.push(spare);
-                        }
+                        self.keep(spare);
                     } else {
                         // Moved up only when that costs less than what was sent.
                         if client.sent > client.out.len() / 2 {

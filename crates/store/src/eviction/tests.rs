@@ -51,7 +51,7 @@ impl Cache {
         for _ in 0..10 {
             let victim = self.pool.victim(&choice, &mut self.rng)?;
             let mut view = keyspace.view_slots(settings, victim.db, &[victim.at.slot], now);
-            if view.evict(&victim.key) {
+            if view.evict(&victim.key).is_some() {
                 return Some(String::from_utf8_lossy(&victim.key).into_owned());
             }
         }

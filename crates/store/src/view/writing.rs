@@ -209,10 +209,12 @@ impl View<'_> {
         }
     }
 
-    /// Deletes a key to make room, and reports it. False if it is not there.
-    pub fn evict(&mut self, key: &[u8]) -> bool {
-        let Some(spot) = self.live(key) else { return false };
+    /// Deletes a key to make room, and reports it. How many bytes go with it, or will go; `None` if it is not there.
+    pub fn evict(&mut self, key: &[u8]) -> Option<usize> {
+        let spot = self.live(key)?;
+        let mut bytes = 0;
         if let Some(record) = self.take_at(spot, key) {
+            bytes = record.as_ref().memory_usage();
             self.discard(record);
         }
         self.tally.evicted += 1;
@@ -220,7 +222,7 @@ impl View<'_> {
             self.gone.push((self.db, key.into()));
         }
         self.signal(key, EventClass::Evicted, "evicted");
-        true
+        Some(bytes)
     }
 
     /// Gives a live key another deadline, or none. False if there is no such key.
