@@ -17,7 +17,7 @@ pub use record::{Payload, Record, RecordMut, RecordRef};
 pub use settings::Settings;
 pub use trash::Trash;
 pub use value::{
-    End, Hash, Kind, List, Set, SortedSet, SortedSetBuilder, Text, Thresholds, Typed, Value,
-    ValueMut, ValueRef,
+    End, Hash, HashBuilder, Kind, List, Set, SetBuilder, SortedSet, SortedSetBuilder, Text,
+    Thresholds, Typed, Value, ValueMut, ValueRef,
 };
 pub use view::{Change, Deadline, Dues, EventClass, View, What, WrongType};

@@ -508,6 +508,10 @@ impl Table {
         let source = fresh & low as usize;
         let mut chain = std::mem::take(self.bucket_mut(source));
         loop {
+            // Each key is to be read: they are fetched together, not one by one.
+            for word in chain.words {
+                prefetch(std::ptr::with_exposed_provenance((word & ADDRESS) as usize));
+            }
             for word in chain.words.into_iter().filter(|word| *word != 0) {
                 let home = bucket_of(hasher.hash(raw_of(word).key()), buckets);
                 push_word(self.bucket_mut(home), word);

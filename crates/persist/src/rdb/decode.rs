@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use larder_base::{Millis, number};
 use larder_store::{
-    End, Hash, List, Set, SortedSet, SortedSetBuilder, Text, Thresholds, Typed, Value,
+    End, Hash, HashBuilder, List, SetBuilder, SortedSetBuilder, Text, Thresholds, Typed, Value,
 };
 
 use super::input::{Input, Raw};
@@ -17,6 +17,10 @@ const ALWAYS: Millis = Millis(i64::MIN);
 
 /// What is wrong with a value, at the place that the caller knows.
 type Wrong = &'static str;
+
+const MEMBER_TWICE: Wrong = "a member twice in a set";
+const SCORED_TWICE: Wrong = "a member twice in a sorted set";
+const FIELD_TWICE: Wrong = "a field twice in a hash";
 
 /// Reads a value of a type.
 pub(super) fn value<R: BufRead>(
@@ -70,23 +74,25 @@ pub(super) fn refusal(kind: u8) -> Reason {
 }
 
 fn plain_list<R: BufRead>(input: &mut Input<R>, limits: &Thresholds) -> Result<Value, Error> {
-    let mut list = List::new();
+    let (mut list, mut element) = (List::new(), Vec::new());
     for _ in 0..input.length()? {
-        list.push(&input.text()?.into_bytes(), End::Back, limits);
+        input.text_into(&mut element)?;
+        list.push(&element, End::Back, limits);
     }
     Ok(list.wrap())
 }
 
 fn plain_set<R: BufRead>(input: &mut Input<R>, limits: &Thresholds) -> Result<Value, Error> {
-    let mut set = Set::new();
+    let begin = input.offset();
+    let (mut set, mut member) = (SetBuilder::default(), Vec::new());
     for _ in 0..input.length()? {
         let offset = input.offset();
-        let member = input.text()?.into_bytes();
-        if !set.insert(&member, limits) {
-            return Err(invalid(offset, "a member twice in a set"));
+        input.text_into(&mut member)?;
+        if !set.add(Text::Bytes(&member), limits) {
+            return Err(invalid(offset, MEMBER_TWICE));
         }
     }
-    Ok(set.wrap())
+    Ok(set.finish().ok_or(invalid(begin, MEMBER_TWICE))?.wrap())
 }
 
 fn plain_sorted_set<R: BufRead>(
@@ -94,25 +100,27 @@ fn plain_sorted_set<R: BufRead>(
     binary: bool,
     limits: &Thresholds,
 ) -> Result<Value, Error> {
-    let mut sorted = SortedSetBuilder::new();
+    let begin = input.offset();
+    let (mut sorted, mut member) = (SortedSetBuilder::new(), Vec::new());
     // The small form has no -0: it is set once the set has the form that it is to have.
     let mut negative_zeros = Vec::new();
     for _ in 0..input.length()? {
         let offset = input.offset();
-        let member = input.text()?.into_bytes();
+        input.text_into(&mut member)?;
         let score = if binary { f64::from_le_bytes(input.array()?) } else { written_score(input)? };
         if score.is_nan() {
             return Err(invalid(offset, "a score that is no number"));
         }
         let is_negative_zero = score == 0.0 && score.is_sign_negative();
-        if !sorted.add(&member, if is_negative_zero { 1.0 } else { score }, limits) {
-            return Err(invalid(offset, "a member twice in a sorted set"));
+        let score = if is_negative_zero { 1.0 } else { score };
+        if !sorted.add(Text::Bytes(&member), score, limits) {
+            return Err(invalid(offset, SCORED_TWICE));
         }
         if is_negative_zero {
-            negative_zeros.push(member);
+            negative_zeros.push(member.clone());
         }
     }
-    let mut sorted = sorted.finish();
+    let mut sorted = sorted.finish(limits).ok_or(invalid(begin, SCORED_TWICE))?;
     for member in negative_zeros {
         sorted.insert(&member, -0.0, limits);
     }
@@ -134,15 +142,17 @@ fn written_score<R: BufRead>(input: &mut Input<R>) -> Result<f64, Error> {
 }
 
 fn plain_hash<R: BufRead>(input: &mut Input<R>, limits: &Thresholds) -> Result<Value, Error> {
-    let mut hash = Hash::new();
+    let begin = input.offset();
+    let (mut hash, mut field, mut value) = (HashBuilder::default(), Vec::new(), Vec::new());
     for _ in 0..input.length()? {
         let offset = input.offset();
-        let (field, value) = (input.text()?.into_bytes(), input.text()?.into_bytes());
-        if !set_field(&mut hash, &field, &value, None, limits) {
-            return Err(invalid(offset, "a field twice in a hash"));
+        input.text_into(&mut field)?;
+        input.text_into(&mut value)?;
+        if !hash.add(Text::Bytes(&field), Text::Bytes(&value), limits) {
+            return Err(invalid(offset, FIELD_TWICE));
         }
     }
-    Ok(hash.wrap())
+    Ok(hash.finish().ok_or(invalid(begin, FIELD_TWICE))?.wrap())
 }
 
 fn hash_with_deadlines<R: BufRead>(
@@ -165,7 +175,7 @@ fn hash_with_deadlines<R: BufRead>(
         let (field, value) = (input.text()?.into_bytes(), input.text()?.into_bytes());
         let deadline = if valkey { absolute_deadline(input)? } else { deadline };
         if !set_field(&mut hash, &field, &value, deadline, limits) {
-            return Err(invalid(offset, "a field twice in a hash"));
+            return Err(invalid(offset, FIELD_TWICE));
         }
     }
     Ok(hash.wrap())
@@ -268,36 +278,40 @@ fn set_of<'a>(
     members: impl Iterator<Item = Text<'a>>,
     limits: &Thresholds,
 ) -> Result<Value, Wrong> {
-    let mut set = Set::new();
+    let mut set = SetBuilder::default();
     for member in members {
-        if !member.with_bytes(|member| set.insert(member, limits)) {
-            return Err("a member twice in a set");
+        if !set.add(member, limits) {
+            return Err(MEMBER_TWICE);
         }
     }
-    Ok(set.wrap())
+    Ok(set.finish().ok_or(MEMBER_TWICE)?.wrap())
 }
 
 fn sorted_set_of(elements: &[Text<'_>], limits: &Thresholds) -> Result<Value, Wrong> {
     let (pairs, []) = elements.as_chunks::<2>() else { return Err("a member without a score") };
-    let mut sorted = SortedSet::new();
+    let mut sorted = SortedSetBuilder::new();
     for [member, score] in pairs {
         let score = match score {
             Text::Int(value) => Some(*value as f64),
             Text::Bytes(text) => number::parse_f64(text),
         };
-        let score = score.ok_or("a score that is no number")?;
-        member.with_bytes(|member| add(&mut sorted, member, score, limits))?;
+        let score = score.filter(|score| !score.is_nan()).ok_or("a score that is no number")?;
+        if !sorted.add(*member, score, limits) {
+            return Err(SCORED_TWICE);
+        }
     }
-    Ok(sorted.wrap())
+    Ok(sorted.finish(limits).ok_or(SCORED_TWICE)?.wrap())
 }
 
 fn hash_of_pairs(elements: &[Text<'_>], limits: &Thresholds) -> Result<Value, Wrong> {
     let (pairs, []) = elements.as_chunks::<2>() else { return Err("a field without a value") };
-    let mut hash = Hash::new();
+    let mut hash = HashBuilder::default();
     for [field, value] in pairs {
-        set_text_field(&mut hash, *field, *value, None, limits)?;
+        if !hash.add(*field, *value, limits) {
+            return Err(FIELD_TWICE);
+        }
     }
-    Ok(hash.wrap())
+    Ok(hash.finish().ok_or(FIELD_TWICE)?.wrap())
 }
 
 fn hash_of_triples(elements: &[Text<'_>], limits: &Thresholds) -> Result<Value, Wrong> {
@@ -324,7 +338,7 @@ fn set_text_field(
     let fresh = field.with_bytes(|field| {
         value.with_bytes(|value| set_field(hash, field, value, deadline, limits))
     });
-    if fresh { Ok(()) } else { Err("a field twice in a hash") }
+    if fresh { Ok(()) } else { Err(FIELD_TWICE) }
 }
 
 /// False if the field is there already.
@@ -340,21 +354,6 @@ fn set_field(
         hash.set_deadline(field, deadline, ALWAYS, limits);
     }
     fresh
-}
-
-fn add(
-    sorted: &mut SortedSet,
-    member: &[u8],
-    score: f64,
-    limits: &Thresholds,
-) -> Result<(), Wrong> {
-    if score.is_nan() {
-        return Err("a score that is no number");
-    }
-    if sorted.insert(member, score, limits).is_some() {
-        return Err("a member twice in a sorted set");
-    }
-    Ok(())
 }
 
 fn invalid(offset: u64, wrong: Wrong) -> Error {

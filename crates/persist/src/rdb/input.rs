@@ -207,12 +207,27 @@ impl<R: BufRead> Input<R> {
         }
     }
 
+    /// The bytes of a text, in `room` unless they come in room of their own.
+    pub fn text_into(&mut self, room: &mut Vec<u8>) -> Result<(), Error> {
+        match self.text_in(std::mem::take(room))? {
+            Raw::Bytes(bytes) => *room = bytes,
+            Raw::Integer(value) => {
+                *room = larder_base::number::decimal_i64(value).as_bytes().to_vec();
+            }
+        }
+        Ok(())
+    }
+
     /// A text in any of its forms.
     pub fn text(&mut self) -> Result<Raw, Error> {
+        self.text_in(Vec::new())
+    }
+
+    fn text_in(&mut self, room: Vec<u8>) -> Result<Raw, Error> {
         let offset = self.offset();
         let fail = |reason| Error { offset, reason: Reason::Invalid(reason) };
         Ok(match self.length_or_form()? {
-            Length::Plain(length) => Raw::Bytes(self.bytes(length)?),
+            Length::Plain(length) => Raw::Bytes(self.bytes_into(room, length)?),
             Length::Integer(1) => Raw::Integer(i8::from_le_bytes(self.array()?).into()),
             Length::Integer(2) => Raw::Integer(i16::from_le_bytes(self.array()?).into()),
             Length::Integer(_) => Raw::Integer(i32::from_le_bytes(self.array()?).into()),

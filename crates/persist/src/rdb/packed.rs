@@ -115,7 +115,8 @@ pub(super) fn listpack(bytes: &[u8]) -> Result<Vec<Text<'_>>, Wrong> {
     if usize::try_from(total) != Ok(bytes.len()) {
         return Err("listpack of another length than it says");
     }
-    let mut elements = Vec::new();
+    // Each takes two bytes at least.
+    let mut elements = Vec::with_capacity(usize::from(written).min(bytes.len() / 2));
     loop {
         let start = cursor.at;
         let first = cursor.byte().ok_or(WRONG)?;

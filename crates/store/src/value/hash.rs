@@ -2,6 +2,8 @@
 //! their own; a hash with any is a table, with an index of deadlines. It knows no key and no clock: the
 //! present moment comes in wherever it decides what exists.
 
+mod build;
+
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
 
@@ -10,6 +12,7 @@ use super::ordered::{Entry, Ordered};
 use super::packed::{Encoded, Form, FormMut, OneWord, Plain};
 use super::{PACKED_BYTES_MAX, Text, Thresholds};
 use crate::record::{Record, RecordRef};
+pub use build::HashBuilder;
 
 /// A map from texts to texts.
 pub struct Hash {

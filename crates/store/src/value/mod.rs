@@ -21,10 +21,10 @@ use larder_base::hash::KeyHasher;
 use crate::record::RecordRef;
 use crate::table::Table;
 
-pub use hash::Hash;
+pub use hash::{Hash, HashBuilder};
 pub use list::{End, List};
 pub(crate) use remains::Remains;
-pub use set::Set;
+pub use set::{Set, SetBuilder};
 pub(crate) use sorted_set::score_of;
 pub use sorted_set::{Ranked, SortedSet, SortedSetBuilder, Updated};
 pub use text::Text;

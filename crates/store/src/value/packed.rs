@@ -15,11 +15,13 @@
 //! of 7 bits, to be read backwards: the high bit says that another group stands before this one.
 
 mod blob;
+mod gathered;
 mod one_word;
 
 use larder_base::number;
 
 pub(in crate::value) use blob::Blob;
+pub(in crate::value) use gathered::Gathered;
 pub(in crate::value) use one_word::{Form, FormMut, OneWord, Small};
 
 use super::Text;
@@ -65,6 +67,15 @@ impl<'a> Encoded<'a> {
             0..=SMALL_TEXT_MAX => Encoded::head(&[a], text),
             128..=0xffff => Encoded::head(&[TEXT_2, a, b], text),
             _ => Encoded::head(&[TEXT_4, a, b, c, d], text),
+        }
+    }
+
+    /// A text that is known to be an integer, or not known.
+    #[inline]
+    pub fn of(text: Text<'a>) -> Encoded<'a> {
+        match text {
+            Text::Int(value) => Encoded::integer(value),
+            Text::Bytes(text) => Encoded::text(text),
         }
     }
 

@@ -1,6 +1,8 @@
 //! Sets: sorted integers, packed members, or a table of bare records. The rules of conversion are those
 //! of Redis 7.2. It knows no key, no reply and no clock.
 
+mod build;
+
 use larder_base::number;
 use larder_base::rng::Rng;
 
@@ -8,6 +10,7 @@ use super::members::Members;
 use super::packed::{Blob, Encoded, Form, FormMut, OneWord, Plain};
 use super::{PACKED_BYTES_MAX, Text, Thresholds, ints};
 use crate::record::Record;
+pub use build::SetBuilder;
 
 /// The longest text of an integer.
 const INTEGER_TEXT_MAX: usize = 20;
