@@ -45,6 +45,8 @@ pub struct Multi {
     pub writes: bool,
     /// Some command is not for a time of loading.
     pub needs_loaded: bool,
+    /// Some command is not for a time in which new data is loaded beside the old.
+    pub needs_settled: bool,
     /// Some command is not for a replica that has lost its primary.
     pub needs_fresh: bool,
 }

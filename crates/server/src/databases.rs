@@ -1,9 +1,9 @@
-//! Changes of whole databases, for a client's command and for a stream that repeats one: emptying and exchanging,
+//! Changes of whole databases, for a client's command and for a stream that repeats one: emptying exchanging and replacing,
 //! with all that watchers, waiters and caches must hear of it. Everything here runs in the exclusive section. It
 //! knows no client.
 
 use larder_base::time::Millis;
-use larder_store::DbIndex;
+use larder_store::{DbIndex, Keyspace};
 
 use crate::dispatch::Ready;
 use crate::shared::Server;
@@ -23,6 +23,22 @@ pub fn flush_all(server: &Server, now: Millis, at_once: bool) -> u64 {
     let keys = numbers.map(|number| flush(server, DbIndex(number), now, at_once)).sum();
     tell_flushed(server);
     keys
+}
+
+/// Puts what was gathered beside in the place of all that there is; the old is freed in the background, or `at_once`.
+pub fn replace(server: &Server, with: &Keyspace, now: Millis, at_once: bool) {
+    flush_all(server, now, at_once);
+    server.keyspace.adopt(with);
+    for number in (0..server.keyspace.databases()).filter_map(|number| u8::try_from(number).ok()) {
+        touch_watchers(server, DbIndex(number), now);
+    }
+}
+
+/// Lets go what was gathered beside and is not wanted.
+pub fn give_up(server: &Server, beside: &Keyspace) {
+    for number in (0..beside.databases()).filter_map(|number| u8::try_from(number).ok()) {
+        server.background.free_tables(beside.flush(DbIndex(number)), false);
+    }
 }
 
 /// Caches hear that a database was emptied: they forget everything.

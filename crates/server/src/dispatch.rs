@@ -65,7 +65,8 @@ pub enum Verdict {
 }
 
 const NO_AUTH: Fault = Fault::text("NOAUTH Authentication required.");
-const LOADING: Fault = Fault::text("LOADING Redis is loading the dataset in memory");
+/// Data is being loaded.
+pub const LOADING: Fault = Fault::text("LOADING Redis is loading the dataset in memory");
 const NOT_SAVED: Fault = Fault::text(
     "MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk. \
      Commands that may modify the data set are disabled, because this instance is configured to report \
@@ -178,12 +179,7 @@ impl Turn<'_> {
         }
         // What is allowed at such times, the subcommand says.
         let at_hard_times = sub.map_or(flags, |sub| sub.flags);
-        if self.server.loading.load(Ordering::Relaxed)
-            && (!at_hard_times.has(Flags::LOADING)
-                || ended(client, entry).is_some_and(|multi| multi.needs_loaded))
-        {
-            return Err(LOADING);
-        }
+        self.check_loaded(client, entry, at_hard_times)?;
         self.check_disk(entry)?;
         if self.server.replication.restricts() {
             let ended = ended(client, entry);
@@ -196,6 +192,25 @@ impl Turn<'_> {
             return Err(Fault::text("ERR Command not allowed inside a transaction"));
         }
         Ok(entry)
+    }
+
+    /// Whether the data is there that a command wants.
+    #[inline]
+    fn check_loaded(&self, client: &Client, entry: Entry, flags: Flags) -> Result<(), Fault> {
+        let server = self.server;
+        let ended = || ended(client, entry);
+        if server.loading.load(Ordering::Relaxed)
+            && (!flags.has(Flags::LOADING) || ended().is_some_and(|multi| multi.needs_loaded))
+        {
+            return Err(LOADING);
+        }
+        if server.loading_beside.load(Ordering::Relaxed)
+            && (flags.has(Flags::NO_ASYNC_LOADING)
+                || ended().is_some_and(|multi| multi.needs_settled))
+        {
+            return Err(LOADING);
+        }
+        Ok(())
     }
 
     /// Nothing is changed that could not be kept.

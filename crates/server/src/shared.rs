@@ -176,6 +176,8 @@ pub struct Server {
     pub saves: Saves,
     /// The data is being loaded: most commands must wait.
     pub loading: AtomicBool,
+    /// New data of the primary is being loaded beside the old, which is served.
+    pub loading_beside: AtomicBool,
     /// Frees what is big.
     pub background: Background,
     /// What went to make room.
@@ -294,6 +296,7 @@ impl Server {
             keyspace: Keyspace::new(KeyHasher::new(k0, k1), usize::from(config.databases)),
             saves: Saves::new(now().0 / 1000),
             loading: AtomicBool::new(false),
+            loading_beside: AtomicBool::new(false),
             background: Background::default(),
             evictions: Evictions::default(),
             journal: Journal::default(),

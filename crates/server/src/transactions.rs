@@ -87,6 +87,7 @@ pub fn queue(client: &mut Client, args: Args<'_>, flags: Flags) {
         multi.needs_memory |= flags.has(Flags::DENYOOM);
         multi.writes |= flags.has(Flags::WRITE);
         multi.needs_loaded |= !flags.has(Flags::LOADING);
+        multi.needs_settled |= flags.has(Flags::NO_ASYNC_LOADING);
         multi.needs_fresh |= !flags.has(Flags::STALE);
         multi.bytes += args.all().iter().map(|arg| arg.len()).sum::<usize>();
         multi.queue.push(dispatch::owned(args));

@@ -1,6 +1,7 @@
 //! The data: slots, tables, records, values, expiry, eviction. Pure: this crate knows no socket, no
 //! protocol, no file and no clock; time and randomness come in as arguments.
 
+mod adoption;
 pub mod eviction;
 pub mod expiry;
 pub mod keyspace;

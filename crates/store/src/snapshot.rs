@@ -172,6 +172,12 @@ impl Snapshots {
         Some(Big { id, db, at, key, deadline, eviction_bits, kind, len, earliest_expiry })
     }
 
+    /// All records are new ones, with these bits: those of a saved record.
+    pub fn adopt(&self, lanes: Lanes) {
+        let running = self.lanes().0 & !0b11;
+        self.lanes.store(running | lanes.saved(), Ordering::Release);
+    }
+
     /// A database was flushed, and with it what lay aside in its slots.
     pub fn flushed(&self, asides: &[Box<Aside>]) {
         let bytes: usize = asides.iter().map(|aside| aside.bytes()).sum();

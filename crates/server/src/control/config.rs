@@ -1,10 +1,13 @@
 //! CONFIG: shows and changes options of the running server. What an option is and which values it takes, the
 //! table of `config` knows; what it does, those who read the configuration.
 
+use std::sync::atomic::Ordering;
+
 use larder_commands::{Args, Command, Fault, Flags, Group};
 
 use super::Session;
 use crate::config::{Config, OptionId, SetError, options};
+use crate::dispatch;
 use crate::durability::aof;
 use crate::observe;
 use crate::shared::{Letter, Server};
@@ -86,6 +89,13 @@ fn set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
         .filter_map(|pair| if let [name, value] = pair { Some((*name, *value)) } else { None })
         .collect();
     let server = session.turn.server;
+    let loads = server.loading.load(Ordering::Relaxed);
+    if (loads || server.loading_beside.load(Ordering::Relaxed))
+        && pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"))
+    {
+        // A log begins with the data that there is.
+        return Err(dispatch::LOADING);
+    }
     let local = session.client.stream.peer().is_local();
     let (fresh, changed) =
         server.config().set_from(&pairs, local).map_err(|error| Fault::new(error.to_string()))?;

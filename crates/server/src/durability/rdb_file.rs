@@ -12,7 +12,7 @@ use larder_persist::rdb::{self, Entry, Item, Options, Reader, WriteError, Writer
 use larder_protocol::encode::encode_command;
 use larder_store::keyspace::Located;
 use larder_store::snapshot::{self, Snapshot};
-use larder_store::{DbIndex, Dues};
+use larder_store::{DbIndex, Dues, Keyspace};
 use parking_lot::Mutex;
 
 use super::changed::Tag;
@@ -254,7 +254,19 @@ impl Loaded {
 /// # Errors
 /// Why the data is refused, and at which byte. What came before is in the keyspace then.
 pub fn load(server: &Server, source: impl BufRead, due: Due) -> Result<Loaded, String> {
-    load_keys(server, source, due, false)
+    load_keys(server, &server.keyspace, source, due, false)
+}
+
+/// Puts what a source holds into an empty keyspace beside the one that is served; what is due is kept.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(
+    server: &Server,
+    keyspace: &Keyspace,
+    source: impl BufRead,
+) -> Result<Loaded, String> {
+    load_keys(server, keyspace, source, Due::Keep, false)
 }
 
 /// Takes over what [`write_changes`] wrote: the keys that it names go, and those that it holds come in their place.
@@ -263,11 +275,12 @@ pub fn load(server: &Server, source: impl BufRead, due: Due) -> Result<Loaded, S
 /// # Errors
 /// As [`load`]: the data is neither the old nor the new then.
 pub fn load_changes(server: &Server, source: impl BufRead) -> Result<Loaded, String> {
-    load_keys(server, source, Due::Keep, true)
+    load_keys(server, &server.keyspace, source, Due::Keep, true)
 }
 
 fn load_keys(
     server: &Server,
+    keyspace: &Keyspace,
     source: impl BufRead,
     due: Due,
     changes: bool,
@@ -275,7 +288,9 @@ fn load_keys(
     let helpers = server.workers.len().clamp(1, HELPERS_MAX + 1) - 1;
     let failed: Mutex<Option<String>> = Mutex::new(None);
     let result = if helpers == 0 {
-        read(server, source, due, changes, &mut |batch| put_all(server, batch, &failed))
+        read(server, source, due, changes, &mut |batch| {
+            put_all(server, keyspace, batch, &failed);
+        })
     } else {
         let (queue, batches) = sync_channel::<Vec<Entry>>(2 * helpers);
         let batches = Mutex::new(batches);
@@ -285,7 +300,7 @@ fn load_keys(
                     loop {
                         let next = batches.lock().recv();
                         let Ok(mut batch) = next else { return };
-                        put_all(server, &mut batch, &failed);
+                        put_all(server, keyspace, &mut batch, &failed);
                     }
                 });
             }
@@ -295,7 +310,7 @@ fn load_keys(
                 if let Err(TrySendError::Full(mut mine) | TrySendError::Disconnected(mut mine)) =
                     queue.try_send(next)
                 {
-                    put_all(server, &mut mine, &failed);
+                    put_all(server, keyspace, &mut mine, &failed);
                 }
             });
             // They end when the queue does.
@@ -406,11 +421,15 @@ fn remove_keys(server: &Server, note: &[u8]) {
     }
 }
 
-/// Puts a batch into the keyspace; the memory of those a few places ahead is fetched meanwhile.
-fn put_all(server: &Server, batch: &mut Vec<Entry>, failed: &Mutex<Option<String>>) {
+/// Puts a batch into a keyspace; the memory of those a few places ahead is fetched meanwhile.
+fn put_all(
+    server: &Server,
+    keyspace: &Keyspace,
+    batch: &mut Vec<Entry>,
+    failed: &Mutex<Option<String>>,
+) {
     /// How far ahead a slot and a bucket are fetched.
     const AHEAD: [usize; 2] = [12, 6];
-    let keyspace = &server.keyspace;
     let moment = now();
     let places: Vec<(DbIndex, Located)> = batch
         .iter()

@@ -162,11 +162,8 @@ pub const PERSISTENCE: &[Metric] = &[
     }),
     Metric::gauge(
         "async_loading",
-        "Whether new data is being received while the old is served (repl-diskless-load swapdb).",
-        |s| {
-            let swaps = s.options.repl_diskless_load == crate::config::DisklessLoad::SwapDb;
-            of(usize::from(swaps && s.server.replication.receives_aside()))
-        },
+        "Whether new data is being loaded while the old is served (repl-diskless-load swapdb).",
+        |s| of(usize::from(s.server.loading_beside.load(Ordering::Relaxed))),
     ),
     Metric::gauge("current_cow_peak", "Most bytes copied by a save that runs.", |_| Count(0)),
     Metric::gauge("current_cow_size", "Bytes copied by a save that runs.", |s| {

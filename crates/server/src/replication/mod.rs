@@ -258,12 +258,6 @@ impl Replication {
         self.state.lock().primary.is_some()
     }
 
-    /// Whether all data of the primary is being received, and the old is still there.
-    pub fn receives_aside(&self) -> bool {
-        let state = self.state.lock();
-        state.link == LinkState::Sync && state.synced
-    }
-
     /// The journal begins to record: what was changed before is in no history that anybody could continue.
     pub fn begin_history(&self) {
         let mut state = self.state.lock();

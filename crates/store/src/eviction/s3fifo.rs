@@ -163,6 +163,25 @@ impl S3Fifo {
         None
     }
 
+    /// Goes on where another one stands; what it calls a database is this one here now. The ghost stays: it knows hashes.
+    pub fn adopt(&self, other: &S3Fifo, place: impl Fn(DbIndex) -> DbIndex) {
+        for (ours, theirs) in self.small.iter().zip(&other.small) {
+            let mut newborns = std::mem::take(&mut *theirs.lock());
+            newborns.iter_mut().for_each(|newborn| newborn.db = place(newborn.db));
+            *ours.lock() = newborns;
+        }
+        for (ours, theirs) in [(&self.small_len, &other.small_len), (&self.keys, &other.keys)] {
+            ours.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+        self.clock.store(other.clock.load(Ordering::Relaxed), Ordering::Relaxed);
+        if let Some(theirs) = other.times.get() {
+            let ours = self.times.get_or_init(|| (0..TIMES).map(|_| AtomicI64::new(0)).collect());
+            for (ours, theirs) in ours.iter().zip(theirs) {
+                ours.store(theirs.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+    }
+
     fn oldest(&self) -> Option<Newborn> {
         for _ in 0..SHARDS {
             let shard = self.next_shard.fetch_add(1, Ordering::Relaxed) % SHARDS;

@@ -61,7 +61,7 @@ pub(super) static ROWS: &[Row] = &[
         "repl-diskless-load",
         Kind::Choice(&["disabled", "on-empty-db", "swapdb", "flush-before-load"]),
         "disabled",
-        "A replica loads straight from the socket.",
+        "A replica loads straight from the socket; swapdb: beside its data.",
     ),
     Row::new(
         "dual-channel-replication-enabled",

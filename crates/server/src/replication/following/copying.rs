@@ -1,6 +1,7 @@
-//! Taking over all data of the primary: received into a file, or loaded as it comes. The old data goes when the new
-//! was found to be whole, but where the configuration says that it may go before. Until all is loaded there is no
-//! history that others could follow.
+//! Taking over all data of the primary: received into a file, loaded as it comes, or loaded as it comes beside the old data. The
+//! old data goes when the new was found to be whole, but where the configuration says that it may go before. Beside the old,
+//! the new takes memory of its own; the old is served meanwhile if it is of the same history, and stays if the link
+//! breaks. From a file or in place of the old, until all is loaded there is no history that others could follow.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -9,7 +10,7 @@ use std::sync::atomic::Ordering;
 
 use larder_cluster::replication::{Output, Position};
 use larder_persist::rdb::Reader;
-use larder_store::DbIndex;
+use larder_store::{DbIndex, Keyspace};
 
 use super::{End, Session, Wire};
 use crate::config::DisklessLoad;
@@ -21,19 +22,29 @@ use crate::log::notice;
 use crate::replication::{LinkState, failover, fresh_id};
 use crate::shared::{Server, now};
 
+/// Where what comes goes.
+enum Place {
+    /// Into a file first.
+    File(File, PathBuf),
+    /// Into the place of the old data.
+    Direct,
+    /// Beside the old data.
+    Beside,
+}
+
 /// What is being received.
 pub struct Copying {
     /// The point in the primary's history that it is; `None`: an old primary does not say.
     position: Option<Position>,
-    /// Where it is kept meanwhile; `None`: it is loaded as it comes.
-    file: Option<(File, PathBuf)>,
+    /// Where it is kept meanwhile.
+    place: Place,
     /// It holds only the keys that changed since our position: the others stay.
     changes: bool,
 }
 
 impl Drop for Copying {
     fn drop(&mut self) {
-        if let Some((_, path)) = &self.file {
+        if let Place::File(_, path) = &self.place {
             // Whatever is left of it is of no use.
             let _ = std::fs::remove_file(path);
         }
@@ -96,17 +107,11 @@ impl<'s> Session<'s, '_> {
         let is_empty = databases
             .filter_map(|number| u8::try_from(number).ok())
             .all(|number| server.keyspace.len(DbIndex(number)) == 0);
-        let direct = match config.repl_diskless_load {
-            DisklessLoad::Disabled | DisklessLoad::SwapDb => false,
-            DisklessLoad::OnEmptyDb => is_empty,
-            DisklessLoad::FlushBeforeLoad => true,
-        };
-        let file = match direct {
-            true => None,
-            false => {
-                let path = PathBuf::from(format!("temp-primary-{}.rdb", std::process::id()));
-                Some((File::create(&path)?, path))
-            }
+        let place = match config.repl_diskless_load {
+            DisklessLoad::SwapDb => Place::Beside,
+            DisklessLoad::FlushBeforeLoad => Place::Direct,
+            DisklessLoad::OnEmptyDb if is_empty => Place::Direct,
+            DisklessLoad::Disabled | DisklessLoad::OnEmptyDb => fresh_file()?,
         };
         {
             let mut state = server.replication.state();
@@ -117,20 +122,19 @@ impl<'s> Session<'s, '_> {
             Some(_) => "Full resync from the primary",
             None => "Full resync from a primary that knows no history",
         });
-        self.copying = Some(Copying { position, file, changes: false });
+        self.copying = Some(Copying { position, place, changes: false });
         Ok(())
     }
 
     pub(super) fn begin_changes(&mut self, position: Position) -> Result<(), End> {
-        let path = PathBuf::from(format!("temp-primary-{}.rdb", std::process::id()));
-        let file = Some((File::create(&path)?, path));
+        let place = fresh_file()?;
         {
             let mut state = self.server.replication.state();
             state.link = LinkState::Sync;
             state.sync_bytes = [0; 2];
         }
         notice("The primary sends what changed");
-        self.copying = Some(Copying { position: Some(position), file, changes: true });
+        self.copying = Some(Copying { position: Some(position), place, changes: true });
         Ok(())
     }
 
@@ -143,34 +147,68 @@ impl<'s> Session<'s, '_> {
         }
         match &mut self.copying {
             None => Ok(()),
-            Some(Copying { file: Some((file, _)), .. }) => Ok(file.write_all(&bytes)?),
-            Some(Copying { file: None, .. }) => {
+            Some(Copying { place: Place::File(file, _), .. }) => Ok(file.write_all(&bytes)?),
+            Some(Copying { place: Place::Direct | Place::Beside, .. }) => {
                 let Some(copying) = self.copying.take() else { return Ok(()) };
-                let server = self.server;
-                self.empty(false)?;
-                let mut incoming = Incoming {
-                    session: self,
-                    wire,
-                    part: bytes,
-                    at: 0,
-                    ended: false,
-                    failed: None,
-                };
-                let loaded = rdb_file::load(server, BufReader::new(&mut incoming), Due::Keep);
-                let failed = incoming.failed.take();
-                if loaded.is_ok() && failed.is_none() {
-                    // What is behind the data is read, too: the end must be seen.
-                    let drained = io::copy(&mut incoming, &mut io::sink());
-                    drained?;
-                }
-                self.take_over(wire, &copying, loaded, failed)
+                self.load_as_it_comes(wire, &copying, bytes)
             }
         }
     }
 
+    fn load_as_it_comes(
+        &mut self,
+        wire: &mut Wire,
+        copying: &Copying,
+        part: Vec<u8>,
+    ) -> Result<(), End> {
+        let server = self.server;
+        let beside = match copying.place {
+            Place::Beside => Some(server.keyspace.beside()),
+            Place::Direct | Place::File(..) => None,
+        };
+        match &beside {
+            Some(_) => self.begin_beside(copying)?,
+            None => self.empty(false)?,
+        }
+        let mut incoming =
+            Incoming { session: self, wire, part, at: 0, ended: false, failed: None };
+        let source = BufReader::new(&mut incoming);
+        let loaded = match &beside {
+            Some(beside) => rdb_file::load_beside(server, beside, source),
+            None => rdb_file::load(server, source, Due::Keep),
+        };
+        let mut failed = incoming.failed.take();
+        if loaded.is_ok() && failed.is_none() {
+            // What is behind the data is read, too: the end must be seen.
+            failed = io::copy(&mut incoming, &mut io::sink()).err().map(End::Io);
+        }
+        let result = self.take_over(wire, copying, beside.as_ref(), loaded, failed);
+        if let Some(beside) = beside {
+            databases::give_up(server, &beside);
+        }
+        result
+    }
+
+    /// The old data stays for now. Whoever asks for it is served, unless it is of another history.
+    fn begin_beside(&self, copying: &Copying) -> Result<(), End> {
+        let server = self.server;
+        notice("MASTER <-> REPLICA sync: Loading DB in memory");
+        server.exclusively(|_| {
+            self.check()?;
+            let same = {
+                let state = server.replication.state();
+                let id = copying.position.map(|position| position.id);
+                state.synced && id == Some(state.lineage.id)
+            };
+            let flag = if same { &server.loading_beside } else { &server.loading };
+            flag.store(true, Ordering::Release);
+            Ok(())
+        })
+    }
+
     pub(super) fn end_copy(&mut self, wire: &mut Wire) -> Result<(), End> {
         let Some(copying) = self.copying.take() else { return Ok(()) };
-        let Some((file, path)) = &copying.file else { return Ok(()) };
+        let Place::File(file, path) = &copying.place else { return Ok(()) };
         file.sync_all()?;
         let server = self.server;
         verify(server, BufReader::with_capacity(1 << 20, File::open(path)?))
@@ -181,7 +219,7 @@ impl<'s> Session<'s, '_> {
             true => rdb_file::load_changes(server, source),
             false => rdb_file::load(server, source, Due::Keep),
         };
-        self.take_over(wire, &copying, loaded, None)
+        self.take_over(wire, &copying, None, loaded, None)
     }
 
     /// The old data goes, or is about to be changed.
@@ -206,23 +244,32 @@ impl<'s> Session<'s, '_> {
         &mut self,
         wire: &mut Wire,
         copying: &Copying,
+        beside: Option<&Keyspace>,
         loaded: Result<Loaded, String>,
         failed: Option<End>,
     ) -> Result<(), End> {
         let server = self.server;
+        let at_once = !server.config().replica_lazy_flush;
         let result = server.exclusively(|_| {
             let result = match (&loaded, failed) {
                 (_, Some(end)) => Err(end),
                 (Err(reason), None) => {
                     Err(End::Stream(format!("the snapshot is refused: {reason}")))
                 }
-                (Ok(loaded), None) => self.check().map(|()| self.adopt(copying, loaded)),
+                (Ok(loaded), None) => self.check().map(|()| {
+                    if let Some(beside) = beside {
+                        server.replication.replicas.close_all();
+                        databases::replace(server, beside, now(), at_once);
+                    }
+                    self.adopt(copying, loaded);
+                }),
             };
-            if result.is_err() {
+            if result.is_err() && beside.is_none() {
                 // Part of the data is worse than none.
                 databases::flush_all(server, now(), false);
             }
             server.loading.store(false, Ordering::Release);
+            server.loading_beside.store(false, Ordering::Release);
             result
         });
         result?;
@@ -259,6 +306,12 @@ impl<'s> Session<'s, '_> {
         *self.applier = Applier::new(server, database);
         self.connected();
     }
+}
+
+/// A file for what comes.
+fn fresh_file() -> io::Result<Place> {
+    let path = PathBuf::from(format!("temp-primary-{}.rdb", std::process::id()));
+    Ok(Place::File(File::create(&path)?, path))
 }
 
 /// Reads all of it and keeps nothing: whether it is whole.
