@@ -59,6 +59,15 @@ fn a_replica_that_asks_is_shown_out() {
     replica.0.get_mut().write_all(b"*2\r\n$3\r\nGET\r\n$3\r\nkey\r\n").unwrap();
     until("it is told", || in_log(&folder, "Replica generated a reply to command 'get'"));
     until("it goes", || server.ask("INFO replication")[0].contains("connected_slaves:0"));
+    let mut unknown = asking(&server);
+    unknown.0.get_mut().write_all(b"*1\r\n$6\r\nNOSUCH\r\n").unwrap();
+    until("it is told", || in_log(&folder, "Replica generated a reply to command '<unset>'"));
+    until("it goes", || server.ask("INFO replication")[0].contains("connected_slaves:0"));
+    let wrong = "asks for synchronization but with a wrong offset";
+    assert_eq!(server.ask("PSYNC ? ? ?"), ["ERR syntax error"]);
+    assert!(!in_log(&folder, wrong));
+    assert_eq!(server.ask("PSYNC ? none"), ["ERR value is not an integer or out of range"]);
+    assert!(in_log(&folder, wrong));
 }
 
 #[test]

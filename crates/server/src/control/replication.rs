@@ -202,7 +202,14 @@ fn psync(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault>
     let request = if args.is(0, "SYNC") || args.len() == 1 {
         SyncRequest::OLD
     } else {
-        SyncRequest::parse(args.from(1)).map_err(Fault::text)?
+        SyncRequest::parse(args.from(1)).map_err(|reason| {
+            let peer = session.client.stream.peer();
+            if reason != "ERR syntax error" {
+                // Tools look for these words.
+                notice(&format!("Replica {peer} asks for synchronization but with a wrong offset"));
+            }
+            Fault::text(reason)
+        })?
     };
     if request.failover {
         if !replication.is_replica() {

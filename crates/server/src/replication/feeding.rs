@@ -516,14 +516,16 @@ fn hear(
 /// Whether it sends a command that would be answered: it has nothing to ask, and where the answer would be, it reads the
 /// stream.
 fn asks(server: &Server, replica: &Replica, args: Args<'_>) -> bool {
-    let Some(entry) = server.registry.find(args.at(0)) else { return false };
-    if entry.command.name == "replconf" {
+    let peer = replica.client.stream.peer();
+    // An unknown command would be answered, too: with an error.
+    let command = server.registry.find(args.at(0)).map(|entry| entry.command);
+    let name = command.map_or("<unset>", |command| command.name);
+    if args.len() == 0 || name == "replconf" {
         return false;
     }
-    let sub =
-        entry.command.subcommand(args).map_or(String::new(), |(_, sub)| format!("|{}", sub.name));
-    let (name, peer) = (entry.command.name, replica.client.stream.peer());
-    if matches!(entry.command.run, Run::Data(_)) {
+    let sub = command.and_then(|command| command.subcommand(args));
+    let sub = sub.map_or(String::new(), |(_, sub)| format!("|{}", sub.name));
+    if command.is_some_and(|command| matches!(command.run, Run::Data(_))) {
         warning(&format!(
             "== CRITICAL == This primary is sending an error to its replica: 'Replica can't interact with the \
              keyspace' after processing the command '{name}'"
