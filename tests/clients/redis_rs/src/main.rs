@@ -78,7 +78,7 @@ fn transactions(client: &redis::Client, con: &mut redis::Connection) -> RedisRes
 
 fn publish_subscribe(client: &redis::Client) -> RedisResult<()> {
     let (mut publisher, mut listener) = (client.get_connection()?, client.get_connection()?);
-    listener.set_read_timeout(Some(Duration::from_secs(5)))?;
+    listener.set_read_timeout(Some(Duration::from_secs(20)))?;
     let mut subscriber = listener.as_pubsub();
     subscriber.subscribe("news")?;
     assert_eq!(publisher.publish::<_, _, i64>("news", "hello")?, 1);
@@ -91,7 +91,11 @@ fn publish_subscribe(client: &redis::Client) -> RedisResult<()> {
 }
 
 async fn asynchronous(client: &redis::Client) -> RedisResult<()> {
-    let mut con = client.get_multiplexed_async_connection().await?;
+    // By itself it gives a reply half a second: a busy machine may need more.
+    let patient = redis::AsyncConnectionConfig::new()
+        .set_connection_timeout(Some(Duration::from_secs(20)))
+        .set_response_timeout(Some(Duration::from_secs(20)));
+    let mut con = client.get_multiplexed_async_connection_with_config(&patient).await?;
     let () = con.set("async", 1).await?;
     let (a, b): (RedisResult<i64>, RedisResult<i64>) = {
         let (mut one, mut two) = (con.clone(), con.clone());
@@ -106,12 +110,12 @@ async fn asynchronous(client: &redis::Client) -> RedisResult<()> {
     assert_eq!(con.publish::<_, _, i64>("news", "hello").await?, 2);
     let mut messages = subscriber.on_message();
     for _ in 0..2 {
-        let message = tokio::time::timeout(Duration::from_secs(5), messages.next()).await;
+        let message = tokio::time::timeout(Duration::from_secs(20), messages.next()).await;
         let message = message.expect("a message in time").expect("a message");
         assert_eq!(message.get_payload::<String>()?, "hello");
     }
-    let mut other = client.get_multiplexed_async_connection().await?;
-    let waiting = async { other.blpop::<_, (String, String)>("queue", 5.0).await };
+    let mut other = client.get_multiplexed_async_connection_with_config(&patient).await?;
+    let waiting = async { other.blpop::<_, (String, String)>("queue", 15.0).await };
     let pushing = async {
         tokio::time::sleep(Duration::from_millis(50)).await;
         con.rpush::<_, _, i64>("queue", "job").await
