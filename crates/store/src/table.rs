@@ -245,6 +245,16 @@ impl Table {
         Place { bucket: index, depth, word: at }
     }
 
+    /// Makes room at once for about so many records, where there are none yet: growing to that would mean to read every
+    /// key again and again.
+    pub fn expect(&mut self, records: usize) {
+        if self.first.is_empty() {
+            let buckets = (records / FILL_MAX).min(SEGMENT);
+            self.first.reserve_exact(buckets);
+            self.first.resize_with(buckets, Bucket::default);
+        }
+    }
+
     /// Takes the record at a place out.
     pub fn remove(&mut self, place: Place, hasher: &KeyHasher) -> Record {
         let raw = raw_of(self.word(place));

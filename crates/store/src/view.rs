@@ -240,6 +240,15 @@ impl<'k> View<'k> {
         self.lock(self.db, at.slot);
     }
 
+    /// Makes room for about so many keys in a locked slot that has none yet.
+    pub fn expect_keys(&mut self, at: Located, keys: usize) {
+        if let Some(guard) = self.guard(at.slot)
+            && let Some((_, _, data)) = self.guards.get_mut(guard)
+        {
+            data.table.expect(keys);
+        }
+    }
+
     /// Lets the slots go; what the view has to report stays.
     pub fn release(&mut self) {
         self.guards.clear();

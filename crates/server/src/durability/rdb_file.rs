@@ -4,10 +4,11 @@
 use std::collections::HashSet;
 use std::io::{self, BufRead, Write};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
+use larder_base::slot::Slot;
 use larder_persist::rdb::{self, Entry, Item, Options, Reader, WriteError, Writer};
 use larder_protocol::encode::encode_command;
 use larder_store::keyspace::Located;
@@ -246,6 +247,14 @@ impl Loaded {
         let found = self.notes.iter().find(|(of, _)| of == name.as_bytes());
         found.map(|(_, text)| text.as_slice())
     }
+
+    fn keep_note(&mut self, name: Vec<u8>, text: Vec<u8>) {
+        /// More than any program writes.
+        const NOTES_MAX: usize = 64;
+        if self.notes.len() < NOTES_MAX {
+            self.notes.push((name, text));
+        }
+    }
 }
 
 /// Puts what a source holds into the keyspace, beside what is there. The source may go on after the end. With
@@ -286,11 +295,10 @@ fn load_keys(
     changes: bool,
 ) -> Result<Loaded, String> {
     let helpers = server.workers.len().clamp(1, HELPERS_MAX + 1) - 1;
-    let failed: Mutex<Option<String>> = Mutex::new(None);
+    let putting =
+        Putting { server, keyspace, failed: Mutex::default(), expected: AtomicUsize::new(0) };
     let result = if helpers == 0 {
-        read(server, source, due, changes, &mut |batch| {
-            put_all(server, keyspace, batch, &failed);
-        })
+        read(server, source, due, changes, &putting, &mut |batch| putting.put_all(batch))
     } else {
         let (queue, batches) = sync_channel::<Vec<Entry>>(2 * helpers);
         let batches = Mutex::new(batches);
@@ -300,17 +308,17 @@ fn load_keys(
                     loop {
                         let next = batches.lock().recv();
                         let Ok(mut batch) = next else { return };
-                        put_all(server, keyspace, &mut batch, &failed);
+                        putting.put_all(&mut batch);
                     }
                 });
             }
-            let result = read(server, source, due, changes, &mut |batch| {
+            let result = read(server, source, due, changes, &putting, &mut |batch| {
                 let next = std::mem::replace(batch, Vec::with_capacity(BATCH));
                 // Putting takes longer than reading: while all of them are busy, whoever reads puts too.
                 if let Err(TrySendError::Full(mut mine) | TrySendError::Disconnected(mut mine)) =
                     queue.try_send(next)
                 {
-                    put_all(server, keyspace, &mut mine, &failed);
+                    putting.put_all(&mut mine);
                 }
             });
             // They end when the queue does.
@@ -318,7 +326,7 @@ fn load_keys(
             result
         })
     };
-    match failed.into_inner() {
+    match putting.failed.into_inner() {
         Some(reason) => Err(reason),
         None => result,
     }
@@ -330,6 +338,7 @@ fn read(
     source: impl BufRead,
     due: Due,
     changes: bool,
+    putting: &Putting<'_>,
     hand_on: &mut dyn FnMut(&mut Vec<Entry>),
 ) -> Result<Loaded, String> {
     let refuse = |error: rdb::Error| error.to_string();
@@ -349,11 +358,11 @@ fn read(
                 continue;
             }
             Item::Aux(name, value) => {
-                /// More than any program writes.
-                const NOTES_MAX: usize = 64;
-                if loaded.notes.len() < NOTES_MAX {
-                    loaded.notes.push((name, value));
-                }
+                loaded.keep_note(name, value);
+                continue;
+            }
+            Item::Sizes { keys, .. } => {
+                putting.expect(keys);
                 continue;
             }
             _ => continue,
@@ -421,34 +430,52 @@ fn remove_keys(server: &Server, note: &[u8]) {
     }
 }
 
-/// Puts a batch into a keyspace; the memory of those a few places ahead is fetched meanwhile.
-fn put_all(
-    server: &Server,
-    keyspace: &Keyspace,
-    batch: &mut Vec<Entry>,
-    failed: &Mutex<Option<String>>,
-) {
-    /// How far ahead a slot and a bucket are fetched.
-    const AHEAD: [usize; 2] = [12, 6];
-    let moment = now();
-    let places: Vec<(DbIndex, Located)> = batch
-        .iter()
-        .map(|entry| (DbIndex(u8::try_from(entry.db).unwrap_or(0)), keyspace.locate(&entry.key)))
-        .collect();
-    for (number, entry) in batch.drain(..).enumerate() {
-        let [far, near] = AHEAD.map(|ahead| places.get(number + ahead));
-        if let Some((db, at)) = far {
-            keyspace.prefetch_slot(*db, *at);
-        }
-        if let Some((db, at)) = near {
-            keyspace.prefetch_bucket(*db, *at);
-        }
-        let Some((db, at)) = places.get(number) else { continue };
-        let mut view = keyspace.view_none(&server.settings, *db, moment);
-        view.set_dues(Dues::Keep);
-        view.lock_key(&entry.key, *at);
-        if !view.put_new(&entry.key, entry.value, entry.deadline) {
-            failed.lock().get_or_insert(format!("a key twice, at byte {}", entry.offset));
+/// What those have in common who put entries into a keyspace.
+struct Putting<'a> {
+    server: &'a Server,
+    keyspace: &'a Keyspace,
+    /// Why the data cannot be what it says.
+    failed: Mutex<Option<String>>,
+    /// Keys that a slot is expected to get.
+    expected: AtomicUsize,
+}
+
+impl Putting<'_> {
+    /// So many keys are announced. That is believed as far as it costs 16 MiB in all, should none of them come.
+    fn expect(&self, keys: u64) {
+        const SLOT_MAX: usize = 80;
+        let of_slot = usize::try_from(keys).unwrap_or(usize::MAX) / Slot::COUNT;
+        self.expected.store(of_slot.min(SLOT_MAX), Ordering::Relaxed);
+    }
+
+    /// Puts a batch into it; the memory of those a few places ahead is fetched meanwhile.
+    fn put_all(&self, batch: &mut Vec<Entry>) {
+        /// How far ahead a slot and a bucket are fetched.
+        const AHEAD: [usize; 2] = [12, 6];
+        let keyspace = self.keyspace;
+        let (moment, expected) = (now(), self.expected.load(Ordering::Relaxed));
+        let places: Vec<(DbIndex, Located)> = batch
+            .iter()
+            .map(|entry| {
+                (DbIndex(u8::try_from(entry.db).unwrap_or(0)), keyspace.locate(&entry.key))
+            })
+            .collect();
+        for (number, entry) in batch.drain(..).enumerate() {
+            let [far, near] = AHEAD.map(|ahead| places.get(number + ahead));
+            if let Some((db, at)) = far {
+                keyspace.prefetch_slot(*db, *at);
+            }
+            if let Some((db, at)) = near {
+                keyspace.prefetch_bucket(*db, *at);
+            }
+            let Some((db, at)) = places.get(number) else { continue };
+            let mut view = keyspace.view_none(&self.server.settings, *db, moment);
+            view.set_dues(Dues::Keep);
+            view.lock_key(&entry.key, *at);
+            view.expect_keys(*at, expected);
+            if !view.put_new(&entry.key, entry.value, entry.deadline) {
+                self.failed.lock().get_or_insert(format!("a key twice, at byte {}", entry.offset));
+            }
         }
     }
 }

@@ -30,8 +30,11 @@ fn take(table: &mut Table, key: &[u8]) -> Option<Record> {
 
 proptest! {
     #[test]
-    fn behaves_as_a_map(steps in prop::collection::vec((0u16..400, any::<bool>(), any::<u8>()), 1..2000)) {
+    fn behaves_as_a_map(
+        steps in prop::collection::vec((0u16..400, any::<bool>(), any::<u8>()), 1..2000), expected in 0usize..1500,
+    ) {
         let mut table = Table::new();
+        table.expect(expected);
         let mut model = HashMap::new();
         for (key, add, value) in steps {
             let key = format!("key:{key}").into_bytes();
