@@ -105,8 +105,9 @@ fn restore(ctx: &mut Context<'_>, args: Args<'_>) -> Result<Outcome, Fault> {
     if ttl < 0 {
         return Err(Fault::text("ERR Invalid TTL value, must be >= 0"));
     }
-    let value = rdb::restore(args.at(3), &ctx.settings.thresholds).map_err(|error| {
-        // The place is for the operator; the client gets Redis's words.
+    let read = if ctx.settings.skip_checksums { rdb::restore_unsummed } else { rdb::restore };
+    let value = read(args.at(3), &ctx.settings.thresholds).map_err(|error| {
+        // The place is for the operator, whom the server tells; the client gets Redis's words.
         match error {
             DumpError::Footer => Fault::text("ERR DUMP payload version or checksum are wrong"),
             DumpError::Format(_) => Fault::text("ERR Bad data format"),

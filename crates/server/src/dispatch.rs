@@ -7,6 +7,7 @@ use larder_base::limits;
 use larder_base::rng::Rng;
 use larder_base::time::Millis;
 use larder_commands::{Args, Command, Context, Effects, Fault, Flags, Outcome, Run, Wait};
+use larder_persist::rdb::{DumpError, restore_unsummed};
 use larder_protocol::reply::{Reply, Version};
 use larder_store::keyspace::Located;
 use larder_store::{DbIndex, Dues, Interest, Keyspace, View, What};
@@ -453,7 +454,22 @@ impl Turn<'_> {
         }
         tally(self.stats, &context.keys);
         settle(server, &mut context.keys, client.id, self.ready);
-        result
+        result.inspect_err(|()| explain_refusal(server, entry.command, args))
+    }
+}
+
+/// Tells the operator what is wrong with a payload, if that is why it was refused.
+#[cold]
+fn explain_refusal(server: &Server, command: &Command, args: Args<'_>) {
+    use std::error::Error as _;
+    if command.name != "restore" {
+        return;
+    }
+    let payload = restore_unsummed(args.at(3), &server.settings.thresholds);
+    if let Err(error @ DumpError::Format(_)) = payload {
+        let reason = error.source().map_or(String::new(), ToString::to_string);
+        // Tools look for these words.
+        crate::log::verbose(&format!("A payload is refused, its integrity check failed: {reason}"));
     }
 }
 

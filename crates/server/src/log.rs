@@ -93,6 +93,11 @@ pub fn notice(text: &str) {
     line(Level::Notice, text);
 }
 
+/// Writes a line for those who look closely.
+pub fn verbose(text: &str) {
+    line(Level::Verbose, text);
+}
+
 /// `24 Nov 2026 20:15:36.123`.
 fn moment(since: Duration) -> String {
     const MONTHS: [&str; 12] =

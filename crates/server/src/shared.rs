@@ -359,7 +359,10 @@ impl Server {
     /// # Errors
     /// A reason; nothing has changed then.
     pub fn configure(&self, config: Config) -> Result<(), String> {
-        let settings = settings_of(&config, self.settings.thresholds.hasher);
+        let settings = Settings {
+            skip_checksums: self.settings.skip_checksums,
+            ..settings_of(&config, self.settings.thresholds.hasher)
+        };
         self.settings.set(&settings).map_err(|_| {
             "too many different settings of the data were in force since the start".to_owned()
         })?;
@@ -602,6 +605,7 @@ fn settings_of(config: &Config, hasher: KeyHasher) -> Settings {
         lfu_decay_minutes: config.lfu_decay_time,
         text_max: config.proto_max_bulk_len,
         hll_sparse_max: config.hll_sparse_max_bytes,
+        skip_checksums: false,
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Settings {
     pub text_max: usize,
     /// Bytes above which a sparse HyperLogLog becomes dense (`hll-sparse-max-bytes`).
     pub hll_sparse_max: usize,
+    /// Payloads are judged by what they say alone, not by their checksum (DEBUG, for tests).
+    pub skip_checksums: bool,
 }
 
 impl Default for Settings {
@@ -45,6 +47,7 @@ impl Default for Settings {
             lfu_decay_minutes: 1,
             text_max: 512 << 20,
             hll_sparse_max: 3000,
+            skip_checksums: false,
         }
     }
 }

@@ -13,7 +13,7 @@ mod write;
 
 use std::io;
 
-pub use dump::{DumpError, dump, restore};
+pub use dump::{DumpError, dump, restore, restore_unsummed};
 pub use read::{Entry, Eviction, Item, Reader};
 pub use write::{Options, WriteError, Writer};
 

@@ -7,7 +7,7 @@ use larder_base::glob;
 use larder_commands::digest::Digest;
 use larder_commands::{Args, Command, Fault, Flags, Group};
 use larder_store::value::{Hash, List, Set, SortedSet};
-use larder_store::{DbIndex, Deadline, Dues, EventClass, RecordRef, View};
+use larder_store::{DbIndex, Deadline, Dues, EventClass, RecordRef, Settings, View};
 
 use super::{ControlCommand, Session, help_of};
 use crate::config::Permission;
@@ -80,6 +80,14 @@ const PROBES: &[Row] = &[
         1,
         1,
         set_active_expire,
+    ),
+    (
+        "set-skip-checksum-validation",
+        "<0 | 1>",
+        "Whether payloads of RESTORE are judged without their checksum: for tests, which damage them.",
+        1,
+        1,
+        skip_checksums,
     ),
     (
         "reload",
@@ -378,6 +386,15 @@ fn packed_threshold(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result
 
 fn set_active_expire(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
     session.turn.server.sweeping.store(args.i64(2)? != 0, Ordering::Relaxed);
+    session.reply().ok();
+    Ok(())
+}
+
+fn skip_checksums(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    let (settings, skip_checksums) = (&session.turn.server.settings, args.i64(2)? != 0);
+    settings
+        .set(&Settings { skip_checksums, ..(**settings).clone() })
+        .map_err(|_| Fault::text("ERR too many different settings were in force"))?;
     session.reply().ok();
     Ok(())
 }
