@@ -94,7 +94,11 @@ struct Chain {
 impl Chain {
     fn start(subject: &str, peer: &str, kinds: [bool; 3], rng: &mut Rng) -> Result<Chain> {
         let diskless = if rng.below(2) == 0 { "yes" } else { "no" };
-        let load = if rng.below(2) == 0 { "disabled" } else { "on-empty-db" };
+        let load = match rng.below(3) {
+            0 => "disabled",
+            1 => "on-empty-db",
+            _ => "swapdb",
+        };
         let logs = std::env::temp_dir().join("larder-replication");
         std::fs::create_dir_all(&logs)?;
         let options = [

@@ -1,4 +1,4 @@
-//! Changes of whole databases, for a client's command and for a stream that repeats one: emptying exchanging and replacing,
+//! Changes of whole databases, for a client's command and for a stream that repeats one: emptying, exchanging and replacing,
 //! with all that watchers, waiters and caches must hear of it. Everything here runs in the exclusive section. It
 //! knows no client.
 
