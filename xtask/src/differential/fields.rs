@@ -18,16 +18,16 @@ pub const GROUPS: &[Group] = &[
     plain(30, &[
         "HEXPIRE $h $S [NX|XX|GT|LT] FIELDS 1 $e", "HEXPIRE $h $S [NX|XX|GT|LT] FIELDS 2 $e $e", "HPEXPIRE $h $P [NX|XX|GT|LT] FIELDS 1 $e", "HPEXPIRE $h $P [NX|XX|GT|LT] FIELDS 3 $e $e $e",
         "HEXPIREAT $h $U [NX|XX|GT|LT] FIELDS 1 $e", "HEXPIREAT $h $U [NX|XX|GT|LT] FIELDS 2 $e $e", "HPEXPIREAT $h $V [NX|XX|GT|LT] FIELDS 1 $e", "HPEXPIREAT $h $V [NX|XX|GT|LT] FIELDS 3 $e $e $e",
-        "HEXPIRE $h 0 FIELDS 1 $e", "HPEXPIRE $h 0 [NX|XX|GT|LT] FIELDS 2 $e $e", "HEXPIRE $h $i FIELDS 1 $e", "HPEXPIRE $h $i FIELDS $n $e $e", "HEXPIREAT $h $i NX FIELDS 1 $e", "HPEXPIREAT $h $i FIELDS $x $e",
+        "HEXPIRE $h 0 FIELDS 1 $e", "HPEXPIRE $h 0 [NX|XX|GT|LT] FIELDS 2 $e $e", "HEXPIRE $h $D FIELDS 1 $e", "HPEXPIRE $h $D FIELDS $n $e $e", "HEXPIREAT $h $i NX FIELDS 1 $e", "HPEXPIREAT $h $i FIELDS $x $e",
         "HPEXPIRE $h $P <NX|XX> <GT|LT|FIELDS> 1 $e", "HEXPIRE $h $S FIELDS 2 $e", "HEXPIRE $h $S FIELDS 1 $e $e",
         "HTTL $h FIELDS 1 $e", "HTTL $h FIELDS 3 $e $e $e", "HPTTL $h FIELDS 2 $e $e", "HPTTL $h FIELDS 1 $e", "HPTTL $h FIELDS $n $e $e", "HEXPIRETIME $h FIELDS 2 $e $e", "HPEXPIRETIME $h FIELDS 3 $e $e $e", "HPEXPIRETIME $h FIELDS 1 $e", "HPEXPIRETIME $h FIELDS $x $e",
         "HPERSIST $h FIELDS 1 $e", "HPERSIST $h FIELDS 3 $e $e $e", "HPERSIST $h FIELDS 2 $e $e", "HPERSIST $h FIELDS $x $e",
     ]),
     // Read, written and deleted with them.
     plain(16, &[
-        "HGETEX $h [EX_$S|PX_$P|EXAT_$U|PXAT_$V|PERSIST] FIELDS 1 $e", "HGETEX $h [EX_$S|PX_$P|EXAT_$T|PXAT_$M|PERSIST] FIELDS 3 $e $e $e", "HGETEX $h <EX|PX|PERSIST> [<EX|PX|PERSIST>_$M] FIELDS 1 $e", "HGETEX $h EX $i FIELDS $n $e $e",
+        "HGETEX $h [EX_$S|PX_$P|EXAT_$U|PXAT_$V|PERSIST] FIELDS 1 $e", "HGETEX $h [EX_$S|PX_$P|EXAT_$T|PXAT_$M|PERSIST] FIELDS 3 $e $e $e", "HGETEX $h <EX|PX|PERSIST> [<EX|PX|PERSIST>_$M] FIELDS 1 $e", "HGETEX $h EX $D FIELDS $n $e $e",
         "HSETEX $h [FNX|FXX] [EX_$S|PX_$P|EXAT_$U|PXAT_$V|KEEPTTL] FIELDS 1 $e $v", "HSETEX $h [FNX|FXX] [EX_$S|PX_$P|EXAT_$T|PXAT_$M|KEEPTTL] FIELDS 3 $e $v $e $i $e $v", "HSETEX $h <EX|PX|KEEPTTL|FNX> [<EX|PX|KEEPTTL|FXX>_$M] FIELDS 1 $e $v",
-        "HSETEX $h PX $i FIELDS $n $e $v", "HGETDEL $h FIELDS 1 $e", "HGETDEL $h FIELDS 2 $e $e", "HGETDEL $h FIELDS 1 $e", "HGETDEL $h FIELDS $x $e $e",
+        "HSETEX $h PX $D FIELDS $n $e $v", "HGETDEL $h FIELDS 1 $e", "HGETDEL $h FIELDS 2 $e $e", "HGETDEL $h FIELDS 1 $e", "HGETDEL $h FIELDS $x $e $e",
     ]),
     // What the other commands on hashes do to deadlines.
     plain(20, &[

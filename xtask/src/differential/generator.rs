@@ -293,6 +293,12 @@ impl Generator {
             b'd' => self.number(0, 9_000),
             b'S' => self.number(7_200, 99_999),
             b'P' => self.number(7_200_000, 99_999_999),
+            // Any length of time, but none that ends while the test runs: each server removes what is due in its time.
+            b'D' => match self.rng.below(6) {
+                0 => self.rng.next_u64().cast_signed(),
+                1 | 2 => self.number(-200, 0),
+                _ => self.number(7_200_000, 99_999_999),
+            },
             b'T' => self.number(4_000_000_000, 4_000_009_999),
             b'M' => self.number(4_000_000_000_000, 4_000_009_999_999),
             // What deletes at once when it is past.

@@ -49,7 +49,7 @@ pub const GROUPS: &[Group] = &[
     // Keys.
     plain(18, &[
         "DEL ($k)", "UNLINK ($k)", "EXISTS ($k)", "TOUCH ($k)", "TYPE $k", "EXPIRE $k $S [NX|XX|GT|LT]", "PEXPIRE $k $P [NX|XX|GT|LT]",
-        "EXPIREAT $k $U [NX|XX|GT|LT]", "PEXPIREAT $k $V [NX|XX|GT|LT]", "EXPIRE $k $i <NX|XX|GT|LT> <NX|XX|GT|LT>", "TTL $k", "PTTL $k", "EXPIRETIME $k", "PEXPIRETIME $k", "PERSIST $k",
+        "EXPIREAT $k $U [NX|XX|GT|LT]", "PEXPIREAT $k $V [NX|XX|GT|LT]", "EXPIRE $k $D <NX|XX|GT|LT> <NX|XX|GT|LT>", "TTL $k", "PTTL $k", "EXPIRETIME $k", "PEXPIRETIME $k", "PERSIST $k",
         "RENAME $k $k", "RENAMENX $k $k", "COPY $k $k [DB_<0|1|99|x>] [REPLACE]", "MOVE $k <1|0|99|x>", "KEYS $p", "DBSIZE", "RANDOMKEY",
         "OBJECT ENCODING $k", "OBJECT ENCODING $k", "OBJECT FREQ $k", "DEL i0 ; RPUSH i0 $e ; OBJECT IDLETIME i0 ; OBJECT REFCOUNT i0 ; OBJECT FREQ i0", "OBJECT HELP",
         "SCAN 0 COUNT 100000 [MATCH_$p] [TYPE_<string|list|hash|zset|set|what>]", "SCAN x [COUNT_$x]", "SCAN -1 COUNT <0|-1|x>", "WAIT 0 <0|1|-1|x>", "WAIT x 1",
