@@ -129,7 +129,7 @@ pub enum Reason {
     #[error("{0}")]
     Invalid(&'static str),
     /// The checksum at the end is that of other bytes.
-    #[error("wrong checksum: the file says {expected:016x}, its bytes give {found:016x}")]
+    #[error("CRC error: the file says {expected:016x}, its bytes give {found:016x}")]
     Checksum {
         /// In the file.
         expected: u64,

@@ -105,6 +105,7 @@ const PROBES: &[Row] = &[
         0,
         |session, _| super::config::rewrite(session, true),
     ),
+    ("log", "message", "Writes a line to the log.", 1, 1, log),
     ("sleep", "seconds", "Holds the whole server up.", 1, 1, sleep),
     (
         "stringmatch-len",
@@ -395,6 +396,12 @@ fn skip_checksums(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(
     settings
         .set(&Settings { skip_checksums, ..(**settings).clone() })
         .map_err(|_| Fault::text("ERR too many different settings were in force"))?;
+    session.reply().ok();
+    Ok(())
+}
+
+fn log(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
+    crate::log::warning(&format!("DEBUG LOG: {}", args.at(2).escape_ascii()));
     session.reply().ok();
     Ok(())
 }
