@@ -96,7 +96,7 @@ fn data_of_the_same_history_is_served_meanwhile() {
         (replica.ask("GET own"), replica.ask("DBSIZE")),
         (vec!["3".into()], vec!["501".into()])
     );
-    for line in ["REPLICAOF NO ONE", "BGSAVE", "CONFIG SET appendonly no"] {
+    for line in ["REPLICAOF NO ONE", "BGSAVE", "CONFIG SET appendonly no", "CONFIG SET dir ."] {
         assert!(replica.ask(line)[0].starts_with("LOADING"), "{line}");
     }
     assert!(has(&replica, "async_loading:1"));

@@ -179,7 +179,7 @@ impl Client {
         self.0.read_line(&mut head).unwrap();
         let head = head.trim_end();
         match head.split_at_checked(1) {
-            Some(("*", "-1")) => texts.push("nil".to_owned()),
+            Some(("*" | "$", "-1")) => texts.push("nil".to_owned()),
             Some((kind @ ("*" | "%"), count)) => {
                 let each = if kind == "%" { 2 } else { 1 };
                 for _ in 0..each * count.parse::<usize>().unwrap() {

@@ -90,10 +90,13 @@ fn set(session: &mut Session<'_, '_, '_>, args: Args<'_>) -> Result<(), Fault> {
         .collect();
     let server = session.turn.server;
     let loads = server.loading.load(Ordering::Relaxed);
+    // A log begins with the data that there is, in the folder where the server lives.
+    let settled = |name: &[u8]| {
+        [b"appendonly".as_slice(), b"dir"].iter().any(|of| name.eq_ignore_ascii_case(of))
+    };
     if (loads || server.loading_beside.load(Ordering::Relaxed))
-        && pairs.iter().any(|(name, _)| name.eq_ignore_ascii_case(b"appendonly"))
+        && pairs.iter().any(|(name, _)| settled(name))
     {
-        // A log begins with the data that there is.
         return Err(dispatch::LOADING);
     }
     let local = session.client.stream.peer().is_local();
