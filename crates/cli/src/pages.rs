@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_millis(500);
 /// looks: whoever asks while pages are gathered waits for as long as the system needs to copy them, which can be
 /// tens of milliseconds.
 const IDLE: u32 = 100;
-const CALM: u32 = 4;
+const CALM: u32 = 20;
 /// Gathering takes this share of a core at most, a thousandth: an idle server is to be one.
 const SHARE: u32 = 1000;
 
