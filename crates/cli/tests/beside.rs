@@ -47,6 +47,21 @@ fn follow(replica: &Server, primary: &Server) {
     assert_eq!(replica.ask(&format!("REPLICAOF 127.0.0.1 {}", primary.port)), ["OK"]);
 }
 
+/// The link breaks, and no other copy begins.
+fn break_off(primary: &Server) {
+    assert_eq!(primary.ask("CONFIG SET repl-diskless-sync-delay 3600"), ["OK"]);
+    assert_eq!(primary.ask("CLIENT KILL TYPE replica"), ["1"]);
+}
+
+/// Another copy comes, quickly: then there is nothing but the primary's keys.
+fn copy_to_the_end(primary: &Server, replica: &Server, keys: &str) {
+    let settings = "CONFIG SET rdb-key-save-delay 0 repl-diskless-sync-delay 0";
+    assert_eq!(primary.ask(settings), ["OK"]);
+    until("it is linked", || has(replica, "master_link_status:up"));
+    assert_eq!(replica.ask("EXISTS own"), ["0"]);
+    assert_eq!(replica.ask("DBSIZE"), [keys]);
+}
+
 #[test]
 fn data_of_another_history_comes_back_when_the_link_breaks() {
     let folders = ["beside-primary", "beside-replica"].map(Folder::new);
@@ -55,18 +70,11 @@ fn data_of_another_history_comes_back_when_the_link_breaks() {
     until("it loads", || has(&replica, "loading:1"));
     assert!(has(&replica, "async_loading:0"));
     assert!(replica.ask("GET own")[0].starts_with("LOADING"));
-    assert_eq!(primary.ask("CONFIG SET repl-diskless-sync-delay 3600"), ["OK"]);
-    assert_eq!(primary.ask("CLIENT KILL TYPE replica"), ["1"]);
+    break_off(&primary);
     until("it gives up", || has(&replica, "loading:0"));
     assert_eq!(replica.ask("MGET own two"), ["1", "2"]);
     assert_eq!(replica.ask("DBSIZE"), ["2"]);
-    let settings = "CONFIG SET rdb-key-save-delay 0 repl-diskless-sync-delay 0";
-    assert_eq!(primary.ask(settings), ["OK"]);
-    until("it is linked", || has(&replica, "master_link_status:up"));
-    assert_eq!(
-        (replica.ask("EXISTS own"), replica.ask("DBSIZE")),
-        (vec!["0".into()], vec!["500".into()])
-    );
+    copy_to_the_end(&primary, &replica, "500");
 }
 
 #[test]
@@ -100,20 +108,13 @@ fn data_of_the_same_history_is_served_meanwhile() {
         assert!(replica.ask(line)[0].starts_with("LOADING"), "{line}");
     }
     assert!(has(&replica, "async_loading:1"));
-    assert_eq!(primary.ask("CONFIG SET repl-diskless-sync-delay 3600"), ["OK"]);
-    assert_eq!(primary.ask("CLIENT KILL TYPE replica"), ["1"]);
+    break_off(&primary);
     until("it gives up", || has(&replica, "async_loading:0"));
     assert_eq!(
         (replica.ask("GET own"), replica.ask("DBSIZE")),
         (vec!["3".into()], vec!["501".into()])
     );
-    let settings = "CONFIG SET rdb-key-save-delay 0 repl-diskless-sync-delay 0";
-    assert_eq!(primary.ask(settings), ["OK"]);
-    until("it is linked", || has(&replica, "master_link_status:up"));
-    assert_eq!(
-        (replica.ask("EXISTS own"), replica.ask("DBSIZE")),
-        (vec!["0".into()], vec!["520".into()])
-    );
+    copy_to_the_end(&primary, &replica, "520");
     // Who watched a key that has gone hears of it, and what follows is the primary's stream.
     watcher.ask("MULTI");
     watcher.ask("PING");

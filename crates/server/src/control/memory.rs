@@ -88,7 +88,9 @@ enum Figure {
 
 fn stats(session: &mut Session<'_, '_, '_>) {
     let snapshot = Snapshot::take(session);
-    let Memory { used, peak, startup, resident, overhead, allocator, .. } = snapshot.memory;
+    let memory = &snapshot.memory;
+    let Memory { used, peak, startup, resident, overhead, .. } = *memory;
+    let allocator = *memory.allocator;
     let keys: usize = snapshot.databases.iter().map(|(_, keys, _)| keys).sum();
     let data = used.saturating_sub(startup);
     let mut figures: Vec<(String, Figure)> = Vec::new();
@@ -172,7 +174,7 @@ fn diagnosis(snapshot: &Snapshot<'_>) -> String {
              high until new data fills it; MEMORY PURGE gives free pages back."
         ),
     );
-    let allocator = memory.allocator;
+    let allocator = *memory.allocator;
     let spread = allocator.active.saturating_sub(allocator.allocated);
     let share = ratio(allocator.active, allocator.allocated);
     find(

@@ -1,6 +1,7 @@
 //! All figures of one moment, gathered in the exclusive section. What they are called is written
 //! elsewhere.
 
+use std::cell::LazyCell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -62,7 +63,7 @@ pub struct Clients {
 }
 
 /// Where memory is.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
     /// Allocated, as we count.
     pub used: usize,
@@ -76,8 +77,9 @@ pub struct Memory {
     pub overhead: usize,
     /// The share of tables in that.
     pub tables: usize,
-    /// The allocator's own view.
-    pub allocator: AllocatorFigures,
+    /// The allocator's own view. It is asked only where somebody wants to know: it visits all its arenas, and waits
+    /// for whoever is giving memory back there.
+    pub allocator: LazyCell<AllocatorFigures>,
     /// The machine's.
     pub machine: usize,
 }
@@ -221,7 +223,7 @@ fn memory(
         resident: resident_bytes(),
         overhead: startup + clients + tables,
         tables,
-        allocator: (server.memory.figures)(),
+        allocator: LazyCell::new(server.memory.figures),
         machine: machine_bytes(),
     }
 }
