@@ -8,6 +8,7 @@ use std::ffi::c_int;
 use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
 
 use larder_server::AllocatorFigures;
+use larder_server::turns::{self, Share};
 use tikv_jemalloc_sys as jemalloc;
 
 /// Counters, each with a cache line of its own. The first is everybody's; each other is written by one thread alone, which
@@ -63,6 +64,26 @@ pub fn purge() {
     // SAFETY: 4096 stands for all arenas; this name takes no value and gives none.
     unsafe {
         jemalloc::mallctl(c"arena.4096.purge".as_ptr(), no_value, no_size, std::ptr::null_mut(), 0);
+    }
+}
+
+/// From here on threads of jemalloc's own look for such pages. Otherwise whoever allocates or frees does so now and then: a
+/// thousand calls of the system amid one SET, 5 milliseconds, after tables had grown.
+pub fn purge_beside() {
+    // They are started by whoever asks for them, and are as polite as that one.
+    let asking = std::thread::Builder::new().spawn(|| {
+        turns::give_way(Share::Quarter);
+        let mut on = true;
+        let (old, length) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let name = c"background_thread".as_ptr();
+        // SAFETY: this name takes a value of this type. Where there can be no such threads all stays as it was.
+        unsafe {
+            jemalloc::mallctl(name, old, length, (&raw mut on).cast(), size_of_val(&on));
+        }
+    });
+    if let Ok(asking) = asking {
+        // It only asks, and cannot panic.
+        let _ = asking.join();
     }
 }
 

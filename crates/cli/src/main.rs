@@ -48,13 +48,14 @@ fn main() -> ExitCode {
     };
     broken::end_at_once();
     pieces::install();
+    alloc::purge_beside();
     let memory = MemoryProbe {
         used: alloc::used_memory,
         allocator: "jemalloc-5.3.1",
         figures: alloc::figures,
         report: alloc::report,
         purge: alloc::purge,
-        make_huge: |commands| pages::start(alloc::used_memory, commands),
+        make_huge: || pages::start(alloc::used_memory),
     };
     match larder_server::startup::serve(&raw, memory) {
         Ok(()) => ExitCode::SUCCESS,

@@ -21,8 +21,6 @@ const REGION: usize = 32 * HUGE;
 const READY: usize = 8;
 /// Most pieces that are kept after their end, without memory behind them; jemalloc keeps what is beyond.
 const FREE: usize = 4096;
-/// Regions that are told apart.
-const REGIONS: usize = 512;
 /// jemalloc has four arenas a core; more than this many are not looked for.
 const ARENAS: usize = 4096;
 
@@ -33,7 +31,6 @@ struct Pool {
     /// Address space never handed out.
     next: usize,
     end: usize,
-    regions: Regions,
 }
 
 static POOL: Mutex<Pool> = Mutex::new(Pool {
@@ -41,7 +38,6 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     free: Stack { addresses: [0; FREE], len: 0 },
     next: 0,
     end: 0,
-    regions: Regions { bounds: [(0, 0); REGIONS], len: 0 },
 });
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 static KEEPER: OnceLock<Thread> = OnceLock::new();
@@ -63,33 +59,6 @@ impl<const MOST: usize> Stack<MOST> {
     fn pop(&mut self) -> Option<usize> {
         self.len = self.len.checked_sub(1)?;
         self.addresses.get(self.len).copied()
-    }
-}
-
-/// The address space that lies here, neighbours as one; what is beyond the room is not known as ours, which costs no
-/// more than huge pages there.
-struct Regions {
-    bounds: [(usize, usize); REGIONS],
-    len: usize,
-}
-
-impl Regions {
-    fn note(&mut self, start: usize, end: usize) {
-        let known = self.bounds.get_mut(..self.len).unwrap_or_default();
-        // The system hands out addresses downwards.
-        if let Some(last) = known.last_mut()
-            && last.0 == end
-        {
-            last.0 = start;
-        } else if let Some(place) = self.bounds.get_mut(self.len) {
-            *place = (start, end);
-            self.len += 1;
-        }
-    }
-
-    fn contain(&self, address: usize) -> bool {
-        let known = self.bounds.get(..self.len).unwrap_or_default();
-        known.iter().any(|(start, end)| (*start..*end).contains(&address))
     }
 }
 
@@ -119,7 +88,6 @@ impl Pool {
         let start = reserve(length)?;
         // What is left of the last region is lost: address space alone.
         self.end = start + length;
-        self.regions.note(start, self.end);
         let (at, until) = fits(start, self.end)?;
         self.next = until;
         Some(at)
@@ -261,18 +229,13 @@ pub fn keep() {
     let _ = KEEPER.set(std::thread::current());
 }
 
-/// Whether this address came from here.
-pub fn owns(address: usize) -> bool {
-    pool().regions.contain(address)
-}
-
 /// Pieces taken so far.
 pub fn taken() -> u64 {
     TAKEN.load(Ordering::Relaxed)
 }
 
 /// Makes a piece ready if fewer than `most` are. `None` if there was nothing to do, else whether it worked.
-pub fn add(most: usize) -> Option<Result<usize, i32>> {
+pub fn add(most: usize) -> Option<Result<(), i32>> {
     let address = {
         let mut pool = pool();
         if pool.ready.len >= most.min(READY) {
@@ -284,16 +247,16 @@ pub fn add(most: usize) -> Option<Result<usize, i32>> {
     let mut pool = pool();
     // One thread adds, and looked before; a piece that finds no place would be lost, not wrong.
     let _ = if made.is_ok() { pool.ready.push(address) } else { pool.free.push(address) };
-    Some(made.map(|()| address))
+    Some(made)
 }
 
 /// Gives the memory of a ready piece back. Whether there was one.
-pub fn drop_one() -> Option<usize> {
-    let address = pool().ready.pop()?;
+pub fn drop_one() -> bool {
+    let Some(address) = pool().ready.pop() else { return false };
     if empty(address) {
         pool().free.push(address);
     }
-    Some(address)
+    true
 }
 
 /// Puts memory behind a piece: one huge page, where the system has one.
@@ -306,7 +269,7 @@ fn populate(address: usize) -> Result<(), i32> {
 }
 
 /// Tells the system something about a piece that changes nothing of what it holds.
-pub fn advise(address: usize, advice: i32) -> Result<(), i32> {
+fn advise(address: usize, advice: i32) -> Result<(), i32> {
     debug_assert!(advice != libc::MADV_DONTNEED && advice != libc::MADV_FREE);
     // SAFETY: these kinds of advice change how a range is mapped and never what it holds; a range that is not mapped
     // any more is answered with an error.
@@ -327,7 +290,6 @@ mod tests {
             free: Stack { addresses: [0; FREE], len: 0 },
             next: 0,
             end: 0,
-            regions: Regions { bounds: [(0, 0); REGIONS], len: 0 },
         })
     }
 
@@ -338,7 +300,7 @@ mod tests {
         for number in 0..100 {
             let (size, align) = ((1 + number % 3) * HUGE, HUGE << (number % 2));
             let at = pool.take_cold(size, align).unwrap();
-            assert!(at.is_multiple_of(align) && pool.regions.contain(at));
+            assert!(at.is_multiple_of(align));
             assert!(taken.iter().all(|(from, to)| at + size <= *from || *to <= at));
             taken.push((at, at + size));
         }
@@ -405,7 +367,7 @@ mod tests {
             }
             drop(held);
             crate::alloc::purge();
-            while drop_one().is_some() {}
+            while drop_one() {}
         }
     }
 }

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use larder_store::{Record, Trash};
 
+use crate::turns::{self, Share};
+
 /// Batches that may wait.
 const QUEUE: usize = 4096;
 /// From so many on the thread works without a rest.
@@ -65,6 +67,7 @@ impl Default for Background {
 }
 
 fn work(jobs: &Receiver<Job>, books: &Books) {
+    turns::give_way(Share::Quarter);
     let mut pace = Pace { since: Instant::now() };
     for mut job in jobs {
         // What was freed counts as used no longer, so it must not count as waiting either.

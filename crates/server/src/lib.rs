@@ -32,6 +32,7 @@ pub mod stats;
 pub mod supervisor;
 pub mod tracking;
 pub mod transactions;
+pub mod turns;
 pub mod unread;
 pub mod versions;
 pub mod worker;

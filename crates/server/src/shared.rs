@@ -60,9 +60,8 @@ pub struct MemoryProbe {
     pub report: fn() -> String,
     /// Gives free memory back to the system.
     pub purge: fn(),
-    /// Begins to put memory into huge pages, behind everybody's back. It asks for the commands run so far, to see
-    /// when nobody wants anything; `None` while some are being run.
-    pub make_huge: fn(Box<dyn Fn() -> Option<u64> + Send>),
+    /// Begins to keep huge pages ready for what is to come, behind everybody's back.
+    pub make_huge: fn(),
 }
 
 /// The allocator's own view, in bytes.
@@ -511,12 +510,6 @@ impl Server {
         if let Some(handle) = self.workers.get(worker) {
             handle.post(letter);
         }
-    }
-
-    /// The commands run so far, or `None` while a worker runs some.
-    pub fn commands_if_calm(&self) -> Option<u64> {
-        let each = self.workers.iter();
-        each.map(|worker| worker.state.try_lock().map(|state| state.stats.commands)).sum()
     }
 
     /// Wakes every worker that has letters.

@@ -48,8 +48,7 @@ pub fn serve(raw: &RawConfig, memory: MemoryProbe) -> Result<(), String> {
     let seed = [random()?, random()?];
     let server = Arc::new(Server::new(config, raw.path.clone(), doors, workers, memory, seed));
     if server.config().huge_pages {
-        let theirs = Arc::clone(&server);
-        (memory.make_huge)(Box::new(move || theirs.commands_if_calm()));
+        (memory.make_huge)();
     }
     if let Err(error) = server.oom_score.apply(&server.config()) {
         warning(&format!("Unable to write oom_score_adj: {error}"));

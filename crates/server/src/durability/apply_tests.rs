@@ -16,7 +16,7 @@ fn server() -> Server {
         figures: AllocatorFigures::default,
         report: String::new,
         purge: || (),
-        make_huge: |_| (),
+        make_huge: || (),
     };
     Server::new(Config::default(), None, Doors::default(), Vec::new(), memory, [1, 2])
 }

@@ -20,6 +20,7 @@ use super::{aof_base, rdb_file};
 use crate::config::Config;
 use crate::log::{notice, warning};
 use crate::shared::Server;
+use crate::turns::{self, Share};
 
 /// After so many failures in a row the automatic rewrites become rarer.
 const FAILURES_FREE: u64 = 3;
@@ -91,6 +92,7 @@ pub(super) fn spawn(
     let handed = Arc::new(Mutex::new(Some(snapshot)));
     let taken = Arc::clone(&handed);
     let thread = std::thread::Builder::new().name("rewrite".to_owned()).spawn(move || {
+        turns::give_way(Share::Quarter);
         let Some(snapshot) = taken.lock().take() else { return };
         let result = base(&theirs, &config, snapshot, &name, rdb, &shared.cancelled);
         *shared.result.lock() = Some(result);

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::log::{notice, warning};
 use crate::replication::{self, Point, roles};
 use crate::shared::{Server, now};
+use crate::turns::{self, Share};
 
 /// How saving stands; INFO shows it.
 #[derive(Debug)]
@@ -267,6 +268,7 @@ pub fn start(server: &Arc<Server>) -> io::Result<()> {
     let theirs = Arc::downgrade(server);
     let thread = std::thread::Builder::new().name("save".to_owned());
     thread.spawn(move || {
+        turns::give_way(Share::Quarter);
         for job in jobs {
             let Some(theirs) = theirs.upgrade() else { return };
             run(&theirs, job);

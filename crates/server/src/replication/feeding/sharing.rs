@@ -25,6 +25,7 @@ use crate::durability::rdb_file;
 use crate::durability::save::SaveError;
 use crate::log::{notice, warning};
 use crate::shared::Server;
+use crate::turns::{self, Share};
 
 /// Bytes of a piece.
 const PIECE: usize = 1 << 20;
@@ -194,6 +195,7 @@ fn spawn(server: &Arc<Server>, copy: Copy, snapshot: Snapshot) {
     let handed = Arc::new(Mutex::new(Some((copy, snapshot))));
     let taken = Arc::clone(&handed);
     let thread = std::thread::Builder::new().name("copy".to_owned()).spawn(move || {
+        turns::give_way(Share::Quarter);
         if let Some((copy, snapshot)) = taken.lock().take() {
             copy.run(snapshot);
         }
