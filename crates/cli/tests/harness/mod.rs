@@ -4,7 +4,7 @@
 #![allow(dead_code, reason = "no test uses all of it")]
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -53,6 +53,13 @@ pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 impl Drop for Folder {
     fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(log) = fs::read_to_string(self.path("log"))
+        {
+            let lines: Vec<&str> = log.lines().collect();
+            let last = lines.get(lines.len().saturating_sub(30)..).unwrap_or_default();
+            eprintln!("{} ends with:\n{}", self.path("log").display(), last.join("\n"));
+        }
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -88,15 +95,17 @@ impl Server {
             .args(args)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            // What it has to say there is the reason of its end.
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         child.stdin.take().unwrap().write_all(input.unwrap_or_default().as_bytes()).unwrap();
         let mut server = Server { child, port };
         let begun = Instant::now();
         // The kernel connects before the server is ready, and that answers before it has looked whether there is
-        // anything to load.
-        while TcpStream::connect(("127.0.0.1", port)).is_err() || !server.serves() {
+        // anything to load. And there may be one more who listens, for a moment: a neighbour that was started while this
+        // test tried the port had a copy of that socket, and whoever asks there is cut off.
+        while !server.serves() {
             assert!(begun.elapsed() < PATIENCE, "no answer on port {port}");
             let ended = server.child.try_wait().unwrap();
             assert!(ended.is_none(), "{program} ended at its start: {ended:?}");
@@ -133,7 +142,8 @@ impl Server {
 
     /// Whether it answers, and by more than that it loads.
     fn serves(&self) -> bool {
-        let answer = self.ask("PING");
+        let Ok(mut client) = Client::try_to(self.port) else { return false };
+        let Ok(answer) = client.try_ask("PING") else { return false };
         answer != ["closed"] && !answer[0].starts_with("LOADING")
     }
 
@@ -161,17 +171,27 @@ pub struct Client(pub BufReader<TcpStream>);
 
 impl Client {
     pub fn to(port: u16) -> Client {
-        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        Client(BufReader::new(stream))
+        Client::try_to(port).unwrap()
+    }
+
+    fn try_to(port: u16) -> io::Result<Client> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        Ok(Client(BufReader::new(stream)))
     }
 
     /// Sends an inline command; the reply as a flat list of texts.
     pub fn ask(&mut self, line: &str) -> Vec<String> {
-        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes()).unwrap();
+        let answer = self.try_ask(line);
+        answer.unwrap_or_else(|error| panic!("{line} is not answered: {error}"))
+    }
+
+    fn try_ask(&mut self, line: &str) -> io::Result<Vec<String>> {
+        self.0.get_mut().write_all(format!("{line}\r\n").as_bytes())?;
+        self.0.fill_buf()?;
         let mut texts = Vec::new();
         self.reply(&mut texts);
-        texts
+        Ok(texts)
     }
 
     pub fn reply(&mut self, texts: &mut Vec<String>) {
