@@ -217,8 +217,6 @@ impl Worker {
     /// is on its way and waking up costs more than looking.
     fn wait(&mut self, events: &mut Vec<Event>, next_tick: Instant) -> io::Result<()> {
         const SPIN: Duration = Duration::from_micros(40);
-        /// Connections that make a turn worth its fixed cost.
-        const BATCH_MIN: usize = 8;
         if !self.again.is_empty() || !self.mailbox_is_empty() {
             return self.reactor.poll(Wait::Now, events);
         }
@@ -237,7 +235,7 @@ impl Worker {
             }
             self.load.missed += 1;
         }
-        if self.server.workers.len() > 1 && (1..BATCH_MIN).contains(&events.len()) {
+        if self.server.workers.len() > 1 && !events.is_empty() {
             // Several threads wait for few cores: whoever runs instead makes more work ready, and a turn's
             // cost is shared by more commands.
             std::thread::yield_now();
