@@ -89,7 +89,8 @@ enum Figure {
 fn stats(session: &mut Session<'_, '_, '_>) {
     let snapshot = Snapshot::take(session);
     let memory = &snapshot.memory;
-    let Memory { used, peak, startup, resident, overhead, .. } = *memory;
+    let Memory { used, peak, startup, overhead, .. } = *memory;
+    let resident = *memory.resident;
     let allocator = *memory.allocator;
     let keys: usize = snapshot.databases.iter().map(|(_, keys, _)| keys).sum();
     let data = used.saturating_sub(startup);
@@ -194,7 +195,7 @@ fn diagnosis(snapshot: &Snapshot<'_>) -> String {
     );
     let beyond = memory.resident.saturating_sub(allocator.resident);
     find(
-        ratio(memory.resident, allocator.resident) > 1.1 && beyond > REMARKABLE,
+        ratio(*memory.resident, allocator.resident) > 1.1 && beyond > REMARKABLE,
         format!(
             "Beyond the allocator: the process holds {beyond} bytes besides what it allocates."
         ),

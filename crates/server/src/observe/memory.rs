@@ -17,9 +17,9 @@ fn difference(a: usize, b: usize) -> Value {
 pub const MEMORY: &[Metric] = &[
     Metric::gauge("used_memory", "Bytes allocated.", |s| of(s.memory.used)),
     Metric::gauge("used_memory_human", "The same, for people.", |s| Value::size(s.memory.used)),
-    Metric::gauge("used_memory_rss", "Bytes in physical memory.", |s| of(s.memory.resident)),
+    Metric::gauge("used_memory_rss", "Bytes in physical memory.", |s| of(*s.memory.resident)),
     Metric::gauge("used_memory_rss_human", "The same, for people.", |s| {
-        Value::size(s.memory.resident)
+        Value::size(*s.memory.resident)
     }),
     Metric::gauge("used_memory_peak", "The most that was allocated.", |s| of(s.memory.peak)),
     Metric::gauge("used_memory_peak_human", "The same, for people.", |s| {
@@ -56,9 +56,9 @@ pub const MEMORY: &[Metric] = &[
     Metric::gauge("allocator_muzzy", "Bytes in pages that the system may take.", |s| {
         of(s.memory.allocator.muzzy)
     }),
-    Metric::gauge("total_system_memory", "Memory of the machine.", |s| of(s.memory.machine)),
+    Metric::gauge("total_system_memory", "Memory of the machine.", |s| of(*s.memory.machine)),
     Metric::gauge("total_system_memory_human", "The same, for people.", |s| {
-        Value::size(s.memory.machine)
+        Value::size(*s.memory.machine)
     }),
     Metric::gauge("used_memory_lua", "Bytes of scripts; there are none.", |_| Count(0)),
     Metric::gauge("used_memory_vm_eval", "Bytes of the language of scripts.", |_| Count(0)),
@@ -97,16 +97,16 @@ pub const MEMORY: &[Metric] = &[
     Metric::gauge(
         "rss_overhead_ratio",
         "Physical memory of the process, by that of the allocator.",
-        |s| Decimal(ratio(s.memory.resident, s.memory.allocator.resident), 2),
+        |s| Decimal(ratio(*s.memory.resident, s.memory.allocator.resident), 2),
     ),
     Metric::gauge("rss_overhead_bytes", "Their difference.", |s| {
-        difference(s.memory.resident, s.memory.allocator.resident)
+        difference(*s.memory.resident, s.memory.allocator.resident)
     }),
     Metric::gauge("mem_fragmentation_ratio", "Physical memory, by what is allocated.", |s| {
-        Decimal(ratio(s.memory.resident, s.memory.used), 2)
+        Decimal(ratio(*s.memory.resident, s.memory.used), 2)
     }),
     Metric::gauge("mem_fragmentation_bytes", "Their difference.", |s| {
-        difference(s.memory.resident, s.memory.used)
+        difference(*s.memory.resident, s.memory.used)
     }),
     Metric::gauge(
         "mem_not_counted_for_evict",

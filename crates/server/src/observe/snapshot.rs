@@ -35,8 +35,9 @@ pub struct Snapshot<'s> {
     pub clients: Clients,
     /// Memory.
     pub memory: Memory,
-    /// Seconds of processor time.
-    pub cpu: Cpu,
+    /// Seconds of processor time. It, and what memory says of process and machine, is read from files of the system, and so only
+    /// where somebody wants to know: all workers wait meanwhile.
+    pub cpu: LazyCell<Cpu>,
     /// Per database: its number, keys, and keys with a deadline; empty ones are left out.
     pub databases: Vec<(usize, usize, usize)>,
 }
@@ -72,7 +73,7 @@ pub struct Memory {
     /// Allocated when the server had just started.
     pub startup: usize,
     /// In physical memory.
-    pub resident: usize,
+    pub resident: LazyCell<usize>,
     /// Of `used`: what is not data.
     pub overhead: usize,
     /// The share of tables in that.
@@ -81,7 +82,7 @@ pub struct Memory {
     /// for whoever is giving memory back there.
     pub allocator: LazyCell<AllocatorFigures>,
     /// The machine's.
-    pub machine: usize,
+    pub machine: LazyCell<usize>,
 }
 
 impl Memory {
@@ -162,7 +163,6 @@ impl<'s> Snapshot<'s> {
         let memory = memory(server, used, &databases, clients.bytes);
         let options = server.config();
         let now = session.turn.now;
-        let cpu = cpu();
         Snapshot {
             server,
             options,
@@ -173,7 +173,7 @@ impl<'s> Snapshot<'s> {
             commands,
             clients,
             memory,
-            cpu,
+            cpu: LazyCell::new(cpu),
             databases,
         }
     }
@@ -220,11 +220,11 @@ fn memory(
         used,
         peak,
         startup,
-        resident: resident_bytes(),
+        resident: LazyCell::new(resident_bytes),
         overhead: startup + clients + tables,
         tables,
         allocator: LazyCell::new(server.memory.figures),
-        machine: machine_bytes(),
+        machine: LazyCell::new(machine_bytes),
     }
 }
 
