@@ -146,8 +146,9 @@ fn flags(align: usize) -> c_int {
 }
 
 /// From here on memory comes from the system itself, which can enlarge it without copying: the input of a huge
-/// request grows as its bytes come.
-const MAPPED: usize = 32 << 20;
+/// request grows as its bytes come. And it is gone at once when it is freed: what jemalloc calls oversize stays for
+/// ten seconds where its own threads purge, 36 MB behind the replies to one client that does not read.
+const MAPPED: usize = 8 << 20;
 
 /// Bytes of such memory.
 static MAPPED_BYTES: AtomicUsize = AtomicUsize::new(0);
