@@ -14,9 +14,9 @@ use crate::value::Hash;
 pub const SWEPT_TOGETHER: usize = 64;
 /// The sweep's bit among those who walk through a table's buckets; snapshots have the lowest ones.
 const SWEEP: usize = 7;
-/// A step reads about this many buckets of a slot (256 KiB) ...
+/// A step reads about this many buckets (256 KiB) ...
 const BUCKETS_MAX: usize = 4096;
-/// ... and looks at about as many of its records.
+/// ... and looks at about as many records of a slot.
 const FOUND_MAX: usize = 64;
 /// A step begins with no other slot after so many of all its slots.
 const FOUND_TOGETHER: usize = 256;
@@ -59,7 +59,7 @@ impl View<'_> {
             works.push(self.plan(guard, due, from.filter(|_| guard == 0)));
         }
         let mut found: SmallVec<[(usize, Place); 64]> = SmallVec::new();
-        let mut stop = None;
+        let (mut seen, mut stop) = (0, None);
         for ((guard, (_, slot, data)), work) in self.guards.iter_mut().enumerate().zip(&mut works) {
             if found.len() >= FOUND_TOGETHER {
                 stop = Some(Stop { slot: *slot, group: 0, bucket: 0 });
@@ -67,7 +67,7 @@ impl View<'_> {
             }
             work.begun = true;
             data.table.hold(SWEEP, true);
-            stop = look(data, work, due, |place| found.push((guard, place)))
+            stop = look(data, work, due, &mut seen, |place| found.push((guard, place)))
                 .map(|(group, bucket)| Stop { slot: *slot, group, bucket });
             if stop.is_some() {
                 break;
@@ -244,22 +244,23 @@ impl View<'_> {
     }
 }
 
-/// Looks through the due groups of a slot, and notes when they are next. Returns the group and the bucket to go
-/// on with, if there is too much for one step.
+/// Looks through the due groups of a slot, and notes when they are next. `seen`: the buckets that this step has read.
+/// Returns the group and the bucket to go on with, if there is too much for one step.
 fn look(
     data: &mut SlotData,
     work: &Work,
     due: &Due,
+    seen: &mut usize,
     mut found: impl FnMut(Place),
 ) -> Option<(usize, usize)> {
     /// Buckets between two looks at the limits.
     const BUCKETS: usize = 16;
     let calendar = data.calendar.as_deref_mut()?;
     let (mut left, mut bucket) = (work.groups, work.bucket);
-    let (mut seen, mut count) = (0, 0);
+    let mut count = 0;
     while left != 0 {
         let group = left.trailing_zeros() as usize;
-        if seen >= BUCKETS_MAX || count >= FOUND_MAX {
+        if *seen >= BUCKETS_MAX || count >= FOUND_MAX {
             return Some((group, bucket));
         }
         let groups = data.table.groups_with(group);
@@ -277,7 +278,7 @@ fn look(
             }
         });
         calendar.note(groups, due.at(nearest), due.cut());
-        seen += BUCKETS;
+        *seen += BUCKETS;
         bucket = rest.unwrap_or(0);
         if rest.is_none() {
             left &= !groups;
